@@ -1,0 +1,124 @@
+//! Dockerfile → graph of steps keyed by digest → solve with cache → image. The solver does not know what a
+//! step does; nothing here knows the API that called it.
+#![forbid(unsafe_code)]
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// What a build is asked to do.
+#[derive(Debug, Clone, Default)]
+pub struct BuildRequest {
+    /// Unpacked context folder (`.dockerignore` not yet applied).
+    pub context: PathBuf,
+    /// Dockerfile's path inside the context (`Dockerfile`), or its text where it comes from elsewhere (stdin).
+    pub dockerfile: String,
+    /// Text of a Dockerfile that is not in the context.
+    pub dockerfile_text: Option<String>,
+    /// Names for the result.
+    pub tags: Vec<String>,
+    /// `--build-arg`; `None` takes nothing.
+    pub build_args: BTreeMap<String, Option<String>>,
+    /// Stage to stop at.
+    pub target: Option<String>,
+    /// Added labels.
+    pub labels: BTreeMap<String, String>,
+    /// Does not look at the cache.
+    pub no_cache: bool,
+    /// Fetches base images even when they are here.
+    pub pull: bool,
+    /// Network of RUN steps.
+    pub network_mode: String,
+    /// `NAME:ADDRESS`.
+    pub extra_hosts: Vec<String>,
+    /// `--memory`, `--cpu-shares` … for RUN steps.
+    pub resources: wharf_engine::Resources,
+    /// `--shm-size`.
+    pub shm_size_bytes: Option<u64>,
+    /// `--ulimit`.
+    pub ulimits: Vec<wharf_engine::Ulimit>,
+    /// `--platform`.
+    pub platform: Option<String>,
+    /// `--cgroup-parent`.
+    pub cgroup_parent: String,
+    /// Merges the new layers into one.
+    pub squash: bool,
+    /// Credentials by registry for base images.
+    pub credentials: BTreeMap<String, wharf_image::Credentials>,
+}
+
+/// News of a build.
+#[derive(Debug, Clone)]
+pub enum BuildEvent {
+    /// Text as the classic builder prints it (`Step 1/3 : FROM alpine:3.10`, ` ---> 961769676411`, output of RUN …).
+    Output(bytes::Bytes),
+    /// Progress of pulling a base image.
+    Pull(wharf_image::Progress),
+    /// The finished image's ID.
+    Built(String),
+}
+
+/// Receives events; must not block.
+pub type EventSink = Arc<dyn Fn(BuildEvent) + Send + Sync>;
+
+/// What can go wrong.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The Dockerfile is malformed: line and column, both from 1.
+    #[error("dockerfile parse error on line {line}, column {column}: {message}")]
+    Dockerfile {
+        /// Line.
+        line: usize,
+        /// Column.
+        column: usize,
+        /// What is wrong, and what was expected.
+        message: String,
+    },
+    /// The request or an instruction asks for something impossible (missing source, escape from the context …).
+    #[error("{0}")]
+    Invalid(String),
+    /// A RUN command ended with another code than 0.
+    #[error("The command '{command}' returned a non-zero code: {exit_code}")]
+    Run {
+        /// Command line.
+        command: String,
+        /// Exit code.
+        exit_code: i32,
+    },
+    /// The engine failed.
+    #[error(transparent)]
+    Engine(#[from] wharf_engine::Error),
+    /// The image store failed.
+    #[error(transparent)]
+    Image(#[from] wharf_image::Error),
+    /// A file could not be used.
+    #[error("{operation}")]
+    Io {
+        /// What was tried, on what.
+        operation: String,
+        /// Why.
+        source: std::io::Error,
+    },
+}
+
+/// Builds images on an engine. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Builder {}
+
+impl Builder {
+    /// A builder that keeps its cache records below `root`.
+    pub fn open(root: PathBuf, engine: wharf_engine::Engine) -> Result<Builder, Error> {
+        let _ = (root, engine);
+        todo!()
+    }
+    /// Runs a build to its end; dropping the future cancels it and removes what it began. Returns the image's ID.
+    pub async fn build(&self, request: BuildRequest, events: EventSink) -> Result<String, Error> {
+        let _ = (request, events);
+        todo!()
+    }
+    /// Removes cache records; returns bytes freed.
+    pub async fn prune(&self, all: bool) -> Result<u64, Error> {
+        let _ = all;
+        todo!()
+    }
+}

@@ -52,7 +52,11 @@ pub struct Engine {}
 impl Engine {
     /// Opens the data root: loads records, takes running containers over from their shims, writes down what
     /// ended meanwhile, applies restart policies, cleans up what an interrupted run left.
-    pub async fn open(config: Config, images: wharf_image::Images, net: wharf_net::Net) -> Result<Engine> {
+    pub async fn open(
+        config: Config,
+        images: wharf_image::Images,
+        net: wharf_net::Net,
+    ) -> Result<Engine> {
         todo!()
     }
     /// Makes a container; nothing runs yet. The name is checked, or generated.
@@ -64,11 +68,21 @@ impl Engine {
         todo!()
     }
     /// Sends the stop signal, waits, then kills. Timeout: absent, the container's own or 10 s; -1: for ever.
-    pub async fn stop(&self, container: &str, signal: Option<&str>, timeout_s: Option<i64>) -> Result<()> {
+    pub async fn stop(
+        &self,
+        container: &str,
+        signal: Option<&str>,
+        timeout_s: Option<i64>,
+    ) -> Result<()> {
         todo!()
     }
     /// Stops (if it runs) and starts.
-    pub async fn restart(&self, container: &str, signal: Option<&str>, timeout_s: Option<i64>) -> Result<()> {
+    pub async fn restart(
+        &self,
+        container: &str,
+        signal: Option<&str>,
+        timeout_s: Option<i64>,
+    ) -> Result<()> {
         todo!()
     }
     /// Sends a signal, by name or number.
@@ -153,7 +167,13 @@ impl Engine {
         todo!()
     }
     /// Unpacks a tar (plain or compressed) into a folder inside.
-    pub async fn archive_put(&self, container: &str, path: &str, options: PutOptions, archive: Reader) -> Result<()> {
+    pub async fn archive_put(
+        &self,
+        container: &str,
+        path: &str,
+        options: PutOptions,
+        archive: Reader,
+    ) -> Result<()> {
         todo!()
     }
     /// The whole root file system as a tar.
@@ -161,11 +181,18 @@ impl Engine {
         todo!()
     }
     /// Makes an image of a container; `changes` are Dockerfile instructions already applied to `config`.
-    pub async fn commit(&self, container: &str, options: CommitOptions) -> Result<wharf_image::Image> {
+    pub async fn commit(
+        &self,
+        container: &str,
+        options: CommitOptions,
+    ) -> Result<wharf_image::Image> {
         todo!()
     }
     /// Removes stopped containers that the predicate names; returns their IDs and the bytes freed.
-    pub async fn prune_containers(&self, keep: &(dyn Fn(&Container) -> bool + Sync)) -> Result<(Vec<String>, u64)> {
+    pub async fn prune_containers(
+        &self,
+        keep: &(dyn Fn(&Container) -> bool + Sync),
+    ) -> Result<(Vec<String>, u64)> {
         todo!()
     }
 
@@ -174,7 +201,12 @@ impl Engine {
         todo!()
     }
     /// Runs it. Detached: nothing attached, returns at once.
-    pub async fn exec_start(&self, exec: &str, detach: bool, console_size: Option<(u16, u16)>) -> Result<Option<Attached>> {
+    pub async fn exec_start(
+        &self,
+        exec: &str,
+        detach: bool,
+        console_size: Option<(u16, u16)>,
+    ) -> Result<Option<Attached>> {
         todo!()
     }
     /// State of an exec.
@@ -187,7 +219,13 @@ impl Engine {
     }
 
     /// Makes a volume, or returns the one with that name; an empty name is generated (64 hex digits).
-    pub async fn volume_create(&self, name: &str, driver: &str, options: Labels, labels: Labels) -> Result<Volume> {
+    pub async fn volume_create(
+        &self,
+        name: &str,
+        driver: &str,
+        options: Labels,
+        labels: Labels,
+    ) -> Result<Volume> {
         todo!()
     }
     /// One volume.
@@ -203,7 +241,11 @@ impl Engine {
         todo!()
     }
     /// Removes unused volumes (`all`: named ones too) that `keep` does not hold back; returns names and bytes freed.
-    pub async fn prune_volumes(&self, all: bool, keep: &(dyn Fn(&Volume) -> bool + Sync)) -> Result<(Vec<String>, u64)> {
+    pub async fn prune_volumes(
+        &self,
+        all: bool,
+        keep: &(dyn Fn(&Volume) -> bool + Sync),
+    ) -> Result<(Vec<String>, u64)> {
         todo!()
     }
 
@@ -224,20 +266,37 @@ impl Engine {
         todo!()
     }
     /// Connects a container, running or not.
-    pub async fn network_connect(&self, network: &str, container: &str, endpoint: EndpointSpec) -> Result<()> {
+    pub async fn network_connect(
+        &self,
+        network: &str,
+        container: &str,
+        endpoint: EndpointSpec,
+    ) -> Result<()> {
         todo!()
     }
     /// Disconnects a container.
-    pub async fn network_disconnect(&self, network: &str, container: &str, force: bool) -> Result<()> {
+    pub async fn network_disconnect(
+        &self,
+        network: &str,
+        container: &str,
+        force: bool,
+    ) -> Result<()> {
         todo!()
     }
     /// Removes unused user-defined networks; returns their names.
-    pub async fn prune_networks(&self, keep: &(dyn Fn(&Network) -> bool + Sync)) -> Result<Vec<String>> {
+    pub async fn prune_networks(
+        &self,
+        keep: &(dyn Fn(&Network) -> bool + Sync),
+    ) -> Result<Vec<String>> {
         todo!()
     }
 
     /// Past events since a time (kept: the last 1,000), then new ones as they happen. Times in nanoseconds since 1970.
-    pub fn events(&self, since_ns: Option<i64>, until_ns: Option<i64>) -> Pin<Box<dyn Stream<Item = Event> + Send>> {
+    pub fn events(
+        &self,
+        since_ns: Option<i64>,
+        until_ns: Option<i64>,
+    ) -> Pin<Box<dyn Stream<Item = Event> + Send>> {
         todo!()
     }
     /// Tells the world of something that happened outside the engine (an image pulled, tagged, built …).

@@ -237,7 +237,10 @@ pub struct LogDriver {
 
 impl Default for LogDriver {
     fn default() -> Self {
-        LogDriver { driver: "json-file".into(), options: Labels::new() }
+        LogDriver {
+            driver: "json-file".into(),
+            options: Labels::new(),
+        }
     }
 }
 

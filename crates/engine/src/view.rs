@@ -155,7 +155,9 @@ pub struct Attached {
 
 impl std::fmt::Debug for Attached {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Attached").field("tty", &self.tty).finish_non_exhaustive()
+        f.debug_struct("Attached")
+            .field("tty", &self.tty)
+            .finish_non_exhaustive()
     }
 }
 

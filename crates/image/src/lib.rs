@@ -70,7 +70,9 @@ pub struct Image {
 }
 
 /// Name of a stack of layers (image-spec, "Layer ChainID"), `sha256:…`.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
+#[derive(
+    Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize,
+)]
 pub struct ChainId(pub String);
 
 /// Where and how registries are reached.
@@ -249,7 +251,11 @@ impl Images {
         todo!()
     }
     /// Tags of a repository in its registry (for `pull --all-tags`).
-    pub async fn remote_tags(&self, reference: &Reference, credentials: Option<Credentials>) -> Result<Vec<String>> {
+    pub async fn remote_tags(
+        &self,
+        reference: &Reference,
+        credentials: Option<Credentials>,
+    ) -> Result<Vec<String>> {
         let _ = (reference, credentials);
         todo!()
     }
@@ -270,7 +276,11 @@ impl Images {
     }
     /// Loads a `docker save` or OCI-layout archive (plain or compressed); returns `Loaded image: …` lines' subjects:
     /// names, or IDs of unnamed images.
-    pub fn load(&self, archive: &mut dyn std::io::Read, progress: ProgressSink) -> Result<Vec<String>> {
+    pub fn load(
+        &self,
+        archive: &mut dyn std::io::Read,
+        progress: ProgressSink,
+    ) -> Result<Vec<String>> {
         let _ = (archive, progress);
         todo!()
     }
@@ -291,7 +301,12 @@ impl Images {
     }
     /// Puts an image together from layers that are here. `config_bytes` is the configuration JSON, complete
     /// with `rootfs.diff_ids`.
-    pub fn create(&self, config_bytes: &[u8], parent: Option<&str>, target: Option<&Reference>) -> Result<Image> {
+    pub fn create(
+        &self,
+        config_bytes: &[u8],
+        parent: Option<&str>,
+        target: Option<&Reference>,
+    ) -> Result<Image> {
         let _ = (config_bytes, parent, target);
         todo!()
     }
@@ -331,7 +346,11 @@ impl Images {
         todo!()
     }
     /// Makes a layer of a tar stream on `parent`.
-    pub fn add_layer(&self, parent: Option<&ChainId>, archive: &mut dyn std::io::Read) -> Result<Layer> {
+    pub fn add_layer(
+        &self,
+        parent: Option<&ChainId>,
+        archive: &mut dyn std::io::Read,
+    ) -> Result<Layer> {
         let _ = (parent, archive);
         todo!()
     }

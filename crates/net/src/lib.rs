@@ -44,7 +44,9 @@ pub enum Error {
 pub type Result<T> = std::result::Result<T, Error>;
 
 /// Transport protocol of a published port.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize,
+)]
 #[serde(rename_all = "lowercase")]
 #[allow(missing_docs)]
 pub enum Protocol {
@@ -191,12 +193,21 @@ impl Net {
     }
     /// Takes a prepared namespace with its veth pair from the pool (refilled in the background), or makes
     /// one, and puts an endpoint of `bridge` into it. Equivalent to [`Net::new_namespace`] + [`Net::attach`].
-    pub async fn new_namespace_attached(&self, bridge: &str, request: &EndpointRequest) -> Result<(OwnedFd, Endpoint)> {
+    pub async fn new_namespace_attached(
+        &self,
+        bridge: &str,
+        request: &EndpointRequest,
+    ) -> Result<(OwnedFd, Endpoint)> {
         let _ = (bridge, request);
         todo!()
     }
     /// Puts an endpoint of `bridge` into a namespace: address, veth pair, routes.
-    pub async fn attach(&self, bridge: &str, netns: BorrowedFd<'_>, request: &EndpointRequest) -> Result<Endpoint> {
+    pub async fn attach(
+        &self,
+        bridge: &str,
+        netns: BorrowedFd<'_>,
+        request: &EndpointRequest,
+    ) -> Result<Endpoint> {
         let _ = (bridge, netns, request);
         todo!()
     }
@@ -226,7 +237,10 @@ impl Net {
         todo!()
     }
     /// Sockets bound at a free port of 127.0.0.11 inside `netns`, with port 53 of that address led to them.
-    pub async fn dns_sockets(&self, netns: BorrowedFd<'_>) -> Result<(std::net::UdpSocket, std::net::TcpListener)> {
+    pub async fn dns_sockets(
+        &self,
+        netns: BorrowedFd<'_>,
+    ) -> Result<(std::net::UdpSocket, std::net::TcpListener)> {
         let _ = netns;
         todo!()
     }

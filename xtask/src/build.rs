@@ -1,0 +1,43 @@
+//! Building: the release binary and the examples, each one static file.
+
+use std::path::PathBuf;
+
+use crate::{Result, cargo, run};
+
+const TARGET: &str = "x86_64-unknown-linux-gnu";
+/// No shared library, no relocation at start: an exec costs page faults only.
+const STATIC: &str = "-C target-feature=+crt-static -C relocation-model=static";
+
+fn folder() -> PathBuf {
+    wharf_testkit::workspace_dir()
+        .join("target")
+        .join(TARGET)
+        .join("release")
+}
+
+/// Builds the release binary; returns its path.
+pub fn release() -> Result<PathBuf> {
+    build(&["wharf"])?;
+    Ok(folder().join("wharf"))
+}
+
+/// Builds the example programs.
+pub fn examples() -> Result {
+    build(&[
+        "hello-world",
+        "k8s-for-beginners",
+        "memconsumer",
+        "pagecounter",
+    ])
+}
+
+fn build(packages: &[&str]) -> Result {
+    let mut command = cargo();
+    command
+        .args(["build", "--release", "--target", TARGET])
+        .env("CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUSTFLAGS", STATIC);
+    for package in packages {
+        command.args(["-p", package]);
+    }
+    run(&mut command)
+}

@@ -1,3 +1,6 @@
 //! The system calls that rustix lacks, each behind a safe function. The only crate with `unsafe`.
 //!
 //! Every `unsafe` site carries its proof. Nothing here knows what a container is.
+
+pub mod netlink;
+pub mod netns;

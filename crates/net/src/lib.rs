@@ -3,8 +3,37 @@
 //! says what there is. Starting is the same code as recovering.
 #![forbid(unsafe_code)]
 
+mod background;
+mod bridge;
+mod conntrack;
+mod counters;
+mod dns_redirect;
+mod endpoint;
+mod holder;
+mod ipam;
+mod link_address;
+mod namespace;
+mod netlink;
+mod nftables;
+mod pool;
+mod port;
+mod publish;
+mod route;
+mod ruleset;
+mod state;
+mod subnet;
+mod sysctl;
+mod worker;
+
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use background::{Background, Results};
+use state::State;
+use worker::Worker;
+
+pub use counters::LinkCounters;
+pub use subnet::{MalformedSubnet, Subnet};
 
 /// What can go wrong; each variant names the link, address, port or rule it failed on.
 #[derive(Debug, thiserror::Error)]
@@ -30,7 +59,10 @@ pub enum Error {
     /// The subnet overlaps one in use.
     #[error("{0}")]
     Overlap(String),
-    /// Anything else; to be refined, one variant for each failed operation.
+    /// No such bridge has been declared.
+    #[error("no bridge {0} is known")]
+    UnknownBridge(String),
+    /// The kernel refused; `operation` says what, and where the kernel gave words for its reason, these.
     #[error("{operation}")]
     Kernel {
         /// What was tried, on what.
@@ -63,15 +95,6 @@ impl std::fmt::Display for Protocol {
             Protocol::Sctp => "sctp",
         })
     }
-}
-
-/// An address range, e.g. `172.17.0.0/16`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
-pub struct Subnet {
-    /// Network address.
-    pub address: IpAddr,
-    /// Length of the prefix in bits.
-    pub prefix: u8,
 }
 
 /// A bridge network as its caller declares it.
@@ -156,112 +179,270 @@ pub struct Published {
 /// The machine's networking, for one daemon. Cheap to clone. All methods are cancel-safe in that a dropped
 /// call undoes or completes what it began.
 #[derive(Debug, Clone)]
-pub struct Net {}
+pub struct Net {
+    worker: Worker<State>,
+    background: Worker<Background>,
+}
+
+fn duplicate(netns: BorrowedFd<'_>) -> Result<OwnedFd> {
+    netns.try_clone_to_owned().map_err(|source| Error::Kernel {
+        operation: "duplicate the descriptor of a network namespace".into(),
+        source,
+    })
+}
 
 impl Net {
     /// Takes over the network namespace of the calling thread. `instance` (short, unique for a data root)
-    /// keeps the nftables tables and links of several daemons apart. Leftovers of a crashed run of this
-    /// instance (rules, unused links) are removed; what `restore_*` names later is taken over.
+    /// keeps the nftables tables and links of several daemons apart. Rules of a crashed run of this instance
+    /// are removed; links are taken over by what names them ([`Net::ensure_bridge`],
+    /// [`Net::restore_endpoint`]), the others go with [`Net::remove_unclaimed`].
+    ///
+    /// # Errors
+    /// Without `CAP_NET_ADMIN` and `CAP_SYS_ADMIN`, or on a kernel without nftables.
     pub async fn open(instance: &str) -> Result<Net> {
-        let _ = instance;
-        todo!()
+        // Both threads are started before anything is awaited: what is awaited may go on on another thread,
+        // in another namespace.
+        let results = Results::default();
+        let of_background = results.clone();
+        let (background, background_ready) =
+            Worker::start("wharf-net-ahead", move || Background::new(of_background))?;
+        let (instance, helper) = (instance.to_owned(), background.clone());
+        let (worker, ready) =
+            Worker::start("wharf-net", move || State::open(&instance, helper, results))?;
+        background_ready.ready().await?;
+        ready.ready().await?;
+        Ok(Net { worker, background })
     }
-    /// Makes the bridge as declared, or adjusts the one that exists.
+
+    /// Makes the bridge as declared, or adjusts the one that exists. A bridge of that name that no instance
+    /// has marked as its own is used, but never removed.
+    ///
+    /// # Errors
+    /// [`Error::Overlap`] with another bridge's ranges; [`Error::AddressUnavailable`] where gateway or range
+    /// lie outside the subnet; a link of that name that is no bridge or belongs to another instance.
     pub async fn ensure_bridge(&self, config: &BridgeConfig) -> Result<()> {
-        let _ = config;
-        todo!()
+        let config = config.clone();
+        self.worker
+            .run(move |state| state.ensure_bridge(&config))
+            .await
     }
-    /// Removes the bridge and its rules.
+
+    /// Removes the bridge and its rules, those of its published ports included. Absent is not an error.
+    ///
+    /// # Errors
+    /// What the kernel refuses.
     pub async fn remove_bridge(&self, bridge: &str) -> Result<()> {
-        let _ = bridge;
-        todo!()
+        let bridge = bridge.to_owned();
+        self.worker
+            .run(move |state| state.remove_bridge(&bridge))
+            .await
     }
+
     /// A free subnet from the default pools (172.17–31.0.0/16, 192.168.x.0/20) that overlaps neither a known
-    /// bridge nor a route of the host.
+    /// bridge nor a route of the host. It is not reserved: [`Net::ensure_bridge`] fails for the second of two
+    /// that were given the same.
+    ///
+    /// # Errors
+    /// [`Error::PoolExhausted`].
     pub async fn free_subnet(&self) -> Result<Subnet> {
-        todo!()
+        self.worker.run(State::free_subnet).await
     }
+
     /// Fails if `subnet` overlaps a known bridge.
+    ///
+    /// # Errors
+    /// [`Error::Overlap`].
     pub async fn check_subnet(&self, subnet: Subnet) -> Result<()> {
-        let _ = subnet;
-        todo!()
+        self.worker
+            .run(move |state| state.check_subnet(subnet, None))
+            .await
     }
+
+    /// Keeps addresses of a bridge from being given out (a network's auxiliary addresses).
+    ///
+    /// # Errors
+    /// [`Error::AddressUnavailable`] outside the network's ranges.
+    pub async fn keep_addresses(&self, bridge: &str, addresses: &[IpAddr]) -> Result<()> {
+        let (bridge, addresses) = (bridge.to_owned(), addresses.to_vec());
+        self.worker
+            .run(move |state| state.keep_addresses(&bridge, &addresses))
+            .await
+    }
+
     /// A new network namespace with `lo` up. It lives as long as a descriptor or a process holds it: a killed
     /// daemon leaks none.
+    ///
+    /// # Errors
+    /// What the kernel refuses, such as the limit on namespaces.
     pub async fn new_namespace(&self) -> Result<OwnedFd> {
-        todo!()
+        self.background.run(Background::new_namespace).await
     }
+
     /// Takes a prepared namespace with its veth pair from the pool (refilled in the background), or makes
     /// one, and puts an endpoint of `bridge` into it. Equivalent to [`Net::new_namespace`] + [`Net::attach`].
+    ///
+    /// # Errors
+    /// As [`Net::attach`].
     pub async fn new_namespace_attached(
         &self,
         bridge: &str,
         request: &EndpointRequest,
     ) -> Result<(OwnedFd, Endpoint)> {
-        let _ = (bridge, request);
-        todo!()
+        let (name, request) = (bridge.to_owned(), request.clone());
+        let job = move |state: &mut State| {
+            let (netns, endpoint) = state.new_namespace_attached(&name, &request)?;
+            Ok((name, netns, endpoint))
+        };
+        let undo = |state: &mut State, (name, _, endpoint): (String, OwnedFd, Endpoint)| {
+            undo_attach(state, &name, endpoint);
+        };
+        let (_, netns, endpoint) = self.worker.run_or_undo(job, undo).await?;
+        Ok((netns, endpoint))
     }
-    /// Puts an endpoint of `bridge` into a namespace: address, veth pair, routes.
+
+    /// Puts an endpoint of `bridge` into a namespace: address, veth pair, routes. On failure nothing is left.
+    ///
+    /// # Errors
+    /// [`Error::UnknownBridge`], [`Error::PoolExhausted`], [`Error::AddressUnavailable`], or what the kernel
+    /// refuses (an interface of that name exists).
     pub async fn attach(
         &self,
         bridge: &str,
         netns: BorrowedFd<'_>,
         request: &EndpointRequest,
     ) -> Result<Endpoint> {
-        let _ = (bridge, netns, request);
-        todo!()
+        let (name, request, netns) = (bridge.to_owned(), request.clone(), duplicate(netns)?);
+        let job = move |state: &mut State| {
+            let endpoint = state.attach(&name, netns.as_fd(), &request)?;
+            Ok((name, endpoint))
+        };
+        let undo = |state: &mut State, (name, endpoint): (String, Endpoint)| {
+            undo_attach(state, &name, endpoint)
+        };
+        Ok(self.worker.run_or_undo(job, undo).await?.1)
     }
+
     /// After a restart: marks an endpoint's addresses as taken.
+    ///
+    /// # Errors
+    /// [`Error::UnknownBridge`]; [`Error::AddressUnavailable`] where the network has other ranges by now.
     pub async fn restore_endpoint(&self, bridge: &str, endpoint: &Endpoint) -> Result<()> {
-        let _ = (bridge, endpoint);
-        todo!()
+        let (bridge, endpoint) = (bridge.to_owned(), endpoint.clone());
+        self.worker
+            .run(move |state| state.restore_endpoint(&bridge, &endpoint))
+            .await
     }
-    /// Removes the endpoint (absent is not an error) and frees its addresses.
+
+    /// After a restart, when everything that lives has been named by [`Net::ensure_bridge`] and
+    /// [`Net::restore_endpoint`]: removes the other links of this instance.
+    ///
+    /// # Errors
+    /// What the kernel refuses.
+    pub async fn remove_unclaimed(&self) -> Result<()> {
+        self.worker.run(State::remove_unclaimed).await
+    }
+
+    /// Removes the endpoint (absent is not an error) and frees its addresses. Takes the kernel milliseconds;
+    /// other calls don't wait for it.
+    ///
+    /// # Errors
+    /// What the kernel refuses.
     pub async fn detach(&self, bridge: &str, endpoint: &Endpoint) -> Result<()> {
-        let _ = (bridge, endpoint);
-        todo!()
+        let (bridge, endpoint) = (bridge.to_owned(), endpoint.clone());
+        let (done, removed) = tokio::sync::oneshot::channel();
+        let job = move |state: &mut State| {
+            state.forget_link(&endpoint.host_link);
+            let incarnation = state
+                .bridges
+                .get(&bridge)
+                .map_or(0, |bridge| bridge.incarnation);
+            state.background.post(move |background| {
+                drop(done.send(background.remove(bridge, incarnation, endpoint)))
+            })
+        };
+        self.worker.run(job).await?;
+        // The thread can only be gone if this daemon is going, too.
+        removed.await.unwrap_or(Ok(()))
     }
+
     /// Publishes ports, all or none: binds the host's sockets, then adds elements to the nftables maps.
+    /// Mappings with host port 0 that differ only in their host address get the same port. The answer leaves
+    /// out what can't be published: everything of an internal network, and `[::]` on a machine without IPv6.
+    ///
+    /// # Errors
+    /// [`Error::PortInUse`] with its holder; [`Error::PoolExhausted`] when no ephemeral port is free.
     pub async fn publish(&self, bridge: &str, mappings: &[PortMapping]) -> Result<Vec<Published>> {
-        let _ = (bridge, mappings);
-        todo!()
+        let (bridge, mappings) = (bridge.to_owned(), mappings.to_vec());
+        let job = move |state: &mut State| state.publish(&bridge, &mappings);
+        self.worker.run_or_undo(job, undo_publish).await
     }
+
     /// After a restart: the rules of ports whose sockets a live shim still holds.
+    ///
+    /// # Errors
+    /// [`Error::UnknownBridge`], or what the kernel refuses.
     pub async fn restore_published(&self, bridge: &str, mappings: &[PortMapping]) -> Result<()> {
-        let _ = (bridge, mappings);
-        todo!()
+        let (bridge, mappings) = (bridge.to_owned(), mappings.to_vec());
+        self.worker
+            .run(move |state| state.restore_published(&bridge, &mappings))
+            .await
     }
-    /// Takes the rules away again; the sockets are closed by whoever holds them.
+
+    /// Takes the rules away again; the sockets are closed by whoever holds them. Ports that are not published,
+    /// or by now to another target, are left alone.
+    ///
+    /// # Errors
+    /// What the kernel refuses.
     pub async fn unpublish(&self, mappings: &[PortMapping]) -> Result<()> {
-        let _ = mappings;
-        todo!()
+        let mappings = mappings.to_vec();
+        self.worker
+            .run(move |state| state.unpublish(&mappings))
+            .await
     }
+
     /// Sockets bound at a free port of 127.0.0.11 inside `netns`, with port 53 of that address led to them.
+    /// Called again for a namespace, it gives new sockets and leads the port to these.
+    ///
+    /// # Errors
+    /// What the kernel refuses.
     pub async fn dns_sockets(
         &self,
         netns: BorrowedFd<'_>,
     ) -> Result<(std::net::UdpSocket, std::net::TcpListener)> {
-        let _ = netns;
-        todo!()
+        let netns = duplicate(netns)?;
+        self.worker
+            .run(move |state| dns_redirect::sockets(state.home.as_fd(), netns.as_fd()))
+            .await
     }
+
     /// Counters of the interfaces in a namespace, `lo` left out.
+    ///
+    /// # Errors
+    /// What the kernel refuses.
     pub async fn counters(&self, netns: BorrowedFd<'_>) -> Result<Vec<LinkCounters>> {
-        let _ = netns;
-        todo!()
+        let netns = duplicate(netns)?;
+        self.worker
+            .run(move |state| counters::read(state.home.as_fd(), netns.as_fd()))
+            .await
     }
 }
 
-/// Traffic of one interface.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-#[allow(missing_docs)]
-pub struct LinkCounters {
-    pub interface: String,
-    pub rx_bytes: u64,
-    pub rx_packets: u64,
-    pub rx_errors: u64,
-    pub rx_dropped: u64,
-    pub tx_bytes: u64,
-    pub tx_packets: u64,
-    pub tx_errors: u64,
-    pub tx_dropped: u64,
+fn undo_attach(state: &mut State, bridge: &str, endpoint: Endpoint) {
+    state.forget_link(&endpoint.host_link);
+    let incarnation = state
+        .bridges
+        .get(bridge)
+        .map_or(0, |bridge| bridge.incarnation);
+    let bridge = bridge.to_owned();
+    // With the background gone nobody is left to use the addresses; the link goes with its namespace.
+    let _ = state
+        .background
+        .post(move |background| drop(background.remove(bridge, incarnation, endpoint)));
+}
+
+fn undo_publish(state: &mut State, published: Vec<Published>) {
+    let mappings: Vec<PortMapping> = published.iter().map(|one| one.mapping).collect();
+    if let Err(error) = state.unpublish(&mappings) {
+        tracing::warn!(%error, "could not undo the publishing of ports that nobody waits for any more");
+    }
 }

@@ -1,0 +1,113 @@
+//! Forgetting connections whose translation has changed.
+//!
+//! TCP needs none of this: a new connection is looked at anew. A UDP "connection" is whatever goes on between
+//! the same two ports, so a client that keeps sending would be led to the old place for ever.
+
+use std::net::IpAddr;
+
+use crate::netlink::{Attributes, Batch, DUMP, Socket, Writer};
+
+const GET: u16 = 1 << 8 | 1;
+const DELETE: u16 = 1 << 8 | 2;
+const TUPLE_ORIGINAL: u16 = 1;
+const TUPLE_REPLY: u16 = 2;
+const TUPLE_ADDRESSES: u16 = 1;
+const TUPLE_PORTS: u16 = 2;
+const UDP: u8 = 17;
+
+/// Which UDP connections to forget.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Stale {
+    /// Those that were sent to this port, wherever they went.
+    SentTo(u16),
+    /// Those that this address and port answer.
+    AnsweredBy(IpAddr, u16),
+}
+
+struct Tuple {
+    source: Option<IpAddr>,
+    source_port: u16,
+    destination_port: u16,
+    protocol: u8,
+}
+
+fn tuple(bytes: &[u8]) -> Option<Tuple> {
+    let addresses = Attributes::find(bytes, TUPLE_ADDRESSES)?;
+    let v4 = Attributes::find(addresses, 1)
+        .and_then(|b| <[u8; 4]>::try_from(b).ok())
+        .map(IpAddr::from);
+    let v6 = Attributes::find(addresses, 3)
+        .and_then(|b| <[u8; 16]>::try_from(b).ok())
+        .map(IpAddr::from);
+    let ports = Attributes::find(bytes, TUPLE_PORTS)?;
+    let port = |kind| {
+        Some(u16::from_be_bytes(
+            Attributes::find(ports, kind)?.try_into().ok()?,
+        ))
+    };
+    Some(Tuple {
+        source: v4.or(v6),
+        protocol: *Attributes::find(ports, 1)?.first()?,
+        source_port: port(2).unwrap_or(0),
+        destination_port: port(3).unwrap_or(0),
+    })
+}
+
+fn is_stale(original: &Tuple, reply: &Tuple, stale: &[Stale]) -> bool {
+    original.protocol == UDP
+        && stale.iter().any(|stale| match *stale {
+            Stale::SentTo(port) => original.destination_port == port,
+            Stale::AnsweredBy(address, port) => {
+                reply.source == Some(address) && reply.source_port == port
+            }
+        })
+}
+
+/// Forgets them. A machine without connection tracking over netlink keeps them until they fade (30 s to 2 min
+/// without traffic); that is no reason to refuse a port, so it is only noted.
+pub(crate) fn forget(socket: &mut Socket, stale: &[Stale]) {
+    if stale.is_empty() {
+        return;
+    }
+    let mut found: Vec<(u8, Vec<u8>)> = Vec::new();
+    let listed = socket.query(
+        GET,
+        DUMP,
+        "list tracked connections",
+        |w| w.raw(&[0; 4]),
+        |_, payload| {
+            let (Some(family), Some(attributes)) = (payload.first(), payload.get(4..)) else {
+                return;
+            };
+            let original = Attributes::find(attributes, TUPLE_ORIGINAL);
+            let reply = Attributes::find(attributes, TUPLE_REPLY);
+            let (Some(original), Some(reply)) = (original, reply) else {
+                return;
+            };
+            if let (Some(o), Some(r)) = (tuple(original), tuple(reply))
+                && is_stale(&o, &r, stale)
+            {
+                found.push((*family, original.to_vec()));
+            }
+        },
+    );
+    if let Err(failure) = listed {
+        tracing::debug!(errno = failure.errno, "{}", failure.operation);
+    }
+    let mut batch = Batch::new();
+    for (family, original) in &found {
+        batch.push(
+            DELETE,
+            0,
+            "forget a tracked connection",
+            |w: &mut Writer<'_>| {
+                w.raw(&[*family, 0, 0, 0]);
+                w.nest(TUPLE_ORIGINAL, |w| w.raw(original));
+            },
+        );
+    }
+    // One that has gone by itself in the meantime is reported as missing: all the same.
+    if let Err(failure) = socket.send(&batch) {
+        tracing::debug!(errno = failure.errno, "{}", failure.operation);
+    }
+}

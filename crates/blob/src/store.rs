@@ -54,6 +54,7 @@ pub struct Partial {
 }
 
 /// Answer to "I need this blob".
+#[allow(clippy::large_enum_variant)]
 #[derive(Debug)]
 pub enum Claim {
     /// It is here, of this size.

@@ -1,4 +1,5 @@
 //! The store as its users see it: ingest, resume, concurrency, leases, collection, recovery.
+#![allow(clippy::unwrap_used)]
 
 use std::os::unix::fs::PermissionsExt;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -2,49 +2,37 @@
 //! containers: what is in use is told by the caller.
 #![forbid(unsafe_code)]
 
+mod archive;
+mod diff;
+mod discard;
+mod error;
+mod images;
+mod intake;
+mod layers;
+mod manifest;
+mod overlay;
+mod pull;
+mod push;
+mod reference;
+mod registry;
+mod remove;
+mod snapshot;
+mod store;
+mod tar;
+mod unpack;
+mod whiteout;
+mod xattr;
+
 use std::collections::BTreeMap;
-use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use oci_spec::image::ImageConfiguration;
 
-/// What can go wrong with images.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// Not a valid reference; the reference's words (`invalid reference format`).
-    #[error("invalid reference format: {0}")]
-    InvalidReference(String),
-    /// No such image here.
-    #[error("No such image: {0}")]
-    NotFound(String),
-    /// The registry does not have it, or does not tell.
-    #[error("{0}")]
-    RegistryNotFound(String),
-    /// The registry refuses; says which repository and what to do.
-    #[error("{0}")]
-    Denied(String),
-    /// An ID prefix fits several images.
-    #[error("multiple IDs found with provided prefix: {0}")]
-    Ambiguous(String),
-    /// In use or tagged more than once.
-    #[error("conflict: {0}")]
-    Conflict(String),
-    /// An archive or a manifest is malformed or hostile; nothing of it was kept.
-    #[error("{0}")]
-    Invalid(String),
-    /// Anything else; to be refined, one variant for each failed operation.
-    #[error("{operation}")]
-    Io {
-        /// What was tried, on what.
-        operation: String,
-        /// Why.
-        source: std::io::Error,
-    },
-}
-
-/// Result of this crate.
-pub type Result<T> = std::result::Result<T, Error>;
+pub use error::{Error, Result};
+pub use reference::Reference;
+pub use snapshot::extract;
+pub use unpack::{UnpackOptions, Unpacked, unpack};
 
 /// An image that is here.
 #[derive(Debug, Clone)]
@@ -150,7 +138,7 @@ pub enum ChangeKind {
 }
 
 /// A layer made from a snapshot or an archive, unpacked and in the content store.
-#[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Layer {
     /// Digest of the uncompressed tar.
     pub diff_id: String,
@@ -164,204 +152,21 @@ pub struct Layer {
 
 /// All images of one data root. Cheap to clone. Methods that are not `async` block.
 #[derive(Debug, Clone)]
-pub struct Images {}
-
-/// Cuts or completes a reference: `nginx` → (`docker.io/library/nginx`, `latest`).
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-#[allow(missing_docs)]
-pub struct Reference {
-    /// `docker.io`, `localhost:5000` …
-    pub registry: String,
-    /// `library/nginx`, `user/app` …
-    pub repository: String,
-    pub tag: Option<String>,
-    pub digest: Option<String>,
-}
-
-impl Reference {
-    /// Parses by the distribution grammar; familiar names are completed. No default tag is added.
-    pub fn parse(text: &str) -> Result<Reference> {
-        let _ = text;
-        todo!()
-    }
-    /// The same with `latest` where neither tag nor digest is given.
-    pub fn or_latest(self) -> Reference {
-        todo!()
-    }
-    /// As people write it: `nginx:latest`.
-    pub fn familiar(&self) -> String {
-        todo!()
-    }
-    /// `nginx` without tag and digest.
-    pub fn familiar_name(&self) -> String {
-        todo!()
-    }
+pub struct Images {
+    inner: Arc<store::Inner>,
 }
 
 impl Images {
     /// Opens the store below `root`; removes what an interrupted pull, load or build left behind.
     pub fn open(root: &Path, config: RegistryConfig) -> Result<Images> {
-        let _ = (root, config);
-        todo!()
+        Ok(Images {
+            inner: Arc::new(store::Inner::open(root, config)?),
+        })
     }
-    /// Finds by name, name@digest, `sha256:` ID or unique ID prefix.
-    pub fn resolve(&self, name: &str) -> Result<Image> {
-        let _ = name;
-        todo!()
-    }
-    /// Every image, untagged ones included, newest first. Those that only exist as parents of others
-    /// (build steps) come with `all`.
-    pub fn list(&self, all: bool) -> Result<Vec<Image>> {
-        let _ = all;
-        todo!()
-    }
-    /// Gives `source` another name; an image that had it loses it. The reference needs no tag (`latest`).
-    pub fn tag(&self, source: &str, target: &str) -> Result<()> {
-        let _ = (source, target);
-        todo!()
-    }
-    /// Removes a name, and the image with its layers where it was the last one. `in_use` names the container
-    /// that needs the image with this ID, and whether it runs: running ones can't be forced.
-    pub fn remove(
-        &self,
-        name: &str,
-        force: bool,
-        prune_parents: bool,
-        in_use: &dyn Fn(&str) -> Option<(String, bool)>,
-    ) -> Result<Vec<Removed>> {
-        let _ = (name, force, prune_parents, in_use);
-        todo!()
-    }
-    /// Removes untagged images that nothing needs (`all`: also tagged ones not in use). Returns what went
-    /// and the bytes freed.
-    pub fn prune(&self, all: bool, in_use: &dyn Fn(&str) -> bool) -> Result<(Vec<Removed>, u64)> {
-        let _ = (all, in_use);
-        todo!()
-    }
-    /// Fetches an image: resolve → manifest → layers in parallel, each one stream of download, hash,
-    /// decompress, hash, unpack. Resumes a layer that broke off. Returns the image and whether it is new.
-    pub async fn pull(
-        &self,
-        reference: &Reference,
-        platform: Option<&str>,
-        credentials: Option<Credentials>,
-        progress: ProgressSink,
-    ) -> Result<(Image, PullResult)> {
-        let _ = (reference, platform, credentials, progress);
-        todo!()
-    }
-    /// Tags of a repository in its registry (for `pull --all-tags`).
-    pub async fn remote_tags(
-        &self,
-        reference: &Reference,
-        credentials: Option<Credentials>,
-    ) -> Result<Vec<String>> {
-        let _ = (reference, credentials);
-        todo!()
-    }
-    /// Sends an image: layers in parallel, those that the registry has are not sent (HEAD, then cross-repository mount).
-    pub async fn push(
-        &self,
-        reference: &Reference,
-        credentials: Option<Credentials>,
-        progress: ProgressSink,
-    ) -> Result<PushResult> {
-        let _ = (reference, credentials, progress);
-        todo!()
-    }
-    /// Checks credentials against a registry (`""` or the hub's address: docker.io).
-    pub async fn login(&self, server: &str, credentials: Credentials) -> Result<()> {
-        let _ = (server, credentials);
-        todo!()
-    }
-    /// Loads a `docker save` or OCI-layout archive (plain or compressed); returns `Loaded image: …` lines' subjects:
-    /// names, or IDs of unnamed images.
-    pub fn load(
-        &self,
-        archive: &mut dyn std::io::Read,
-        progress: ProgressSink,
-    ) -> Result<Vec<String>> {
-        let _ = (archive, progress);
-        todo!()
-    }
-    /// Writes an archive that both Docker (`manifest.json`) and OCI tools (`index.json`) can load.
-    pub fn save(&self, names: &[String], archive: &mut dyn std::io::Write) -> Result<()> {
-        let _ = (names, archive);
-        todo!()
-    }
-    /// Makes a one-layer image of a root file system archive.
-    pub fn import(
-        &self,
-        archive: &mut dyn std::io::Read,
-        config: ImageConfiguration,
-        target: Option<&Reference>,
-    ) -> Result<Image> {
-        let _ = (archive, config, target);
-        todo!()
-    }
-    /// Puts an image together from layers that are here. `config_bytes` is the configuration JSON, complete
-    /// with `rootfs.diff_ids`.
-    pub fn create(
-        &self,
-        config_bytes: &[u8],
-        parent: Option<&str>,
-        target: Option<&Reference>,
-    ) -> Result<Image> {
-        let _ = (config_bytes, parent, target);
-        todo!()
-    }
-    /// Makes a writable layer named `key` on top of `parent`.
-    pub fn prepare(&self, key: &str, parent: Option<&ChainId>) -> Result<Snapshot> {
-        let _ = (key, parent);
-        todo!()
-    }
-    /// An existing snapshot.
-    pub fn snapshot(&self, key: &str) -> Result<Snapshot> {
-        let _ = key;
-        todo!()
-    }
-    /// The snapshot as a detached overlay mount: appears in no mount table until it is attached somewhere.
-    pub fn mount(&self, key: &str) -> Result<OwnedFd> {
-        let _ = key;
-        todo!()
-    }
-    /// Removes a snapshot; absent is not an error.
-    pub fn remove_snapshot(&self, key: &str) -> Result<()> {
-        let _ = key;
-        todo!()
-    }
-    /// What a snapshot changes.
-    pub fn changes(&self, key: &str) -> Result<Vec<Change>> {
-        let _ = key;
-        todo!()
-    }
-    /// Bytes that a snapshot holds of its own.
-    pub fn usage_bytes(&self, key: &str) -> Result<u64> {
-        let _ = key;
-        todo!()
-    }
-    /// Turns what a snapshot changes into a layer on its parent (OCI whiteouts).
-    pub fn commit_layer(&self, key: &str) -> Result<Layer> {
-        let _ = key;
-        todo!()
-    }
-    /// Makes a layer of a tar stream on `parent`.
-    pub fn add_layer(
-        &self,
-        parent: Option<&ChainId>,
-        archive: &mut dyn std::io::Read,
-    ) -> Result<Layer> {
-        let _ = (parent, archive);
-        todo!()
-    }
-    /// A layer that is here, by chain; `None`: not here.
-    pub fn layer(&self, chain: &ChainId) -> Result<Option<Layer>> {
-        let _ = chain;
-        todo!()
-    }
-    /// Bytes of unpacked layers in all, and of how many images (for `system df` and `info`).
-    pub fn totals(&self) -> Result<(u64, usize)> {
-        todo!()
+
+    /// Why overlays can't be mounted below the data root; `None`: they can.
+    pub fn overlay_refused(&self) -> Option<&str> {
+        self.inner.overlay_refused.as_deref()
     }
 }
 

@@ -3,16 +3,21 @@
 //!
 //! ```text
 //! guard        (prerouting, raw)   from our bridges to 127.0.0.0/8: drop, although route_localnet is on
-//! prerouting   (dstnat)            not from internal bridges; (address, protocol, port) → target;
-//!                                  then, for addresses of this machine, (protocol, port) → target
+//! prerouting   (dstnat)            (address, protocol, port) → target; then, for addresses of this machine,
+//!                                  (protocol, port) → target. Not from internal networks nor from those
+//!                                  whose endpoints may not see each other: the published socket serves these
 //! output       (dstnat)            the same for this machine's own connections, except to [::1]
 //! forward      (filter)            established and translated: accept; within a bridge: as its network
 //!                                  says; internal ones: drop; between bridges: drop; outwards: accept;
 //!                                  inwards, not published: drop
-//! postrouting  (srcnat)            translated from one of our bridges to one of ours, or from 127.0.0.0/8:
+//! postrouting  (srcnat)            translated from one of our networks to one of ours, or from 127.0.0.0/8:
 //!                                  masquerade (the answer must come back through here); from a network to
 //!                                  the outside: masquerade
 //! ```
+//!
+//! All of it holds with and without `net.bridge.bridge-nf-call-iptables`, which sends packets between ports of
+//! one bridge through these chains, too. Then a packet translated to an endpoint of the bridge it came from
+//! stays on the bridge: postrouting sees no input interface, and isolated ports never get it.
 //!
 //! A drop in another table (ufw's, or a Docker daemon's `FORWARD` policy) still drops: in nftables every
 //! table's verdict counts, and accepting here can't overrule it.
@@ -29,6 +34,9 @@ use crate::{BridgeConfig, PortMapping, Protocol};
 const BRIDGES: &str = "bridges";
 const INTERNAL: &str = "internal";
 const WITHIN: &str = "within";
+const SERVED: &str = "served";
+const SUBNETS4: &str = "subnets4";
+const SUBNETS6: &str = "subnets6";
 const MASQUERADED4: &str = "masqueraded4";
 const MASQUERADED6: &str = "masqueraded6";
 const ANY4: &str = "any4";
@@ -101,6 +109,9 @@ fn sets() -> Vec<Set> {
             data: Some((kinds::VERDICT, 0)),
             ..plain(WITHIN, pair, 2 * IFNAME_BYTES, 0)
         },
+        plain(SERVED, kinds::INTERFACE, IFNAME_BYTES, 0),
+        plain(SUBNETS4, kinds::IPV4, 4, flags::INTERVAL),
+        plain(SUBNETS6, kinds::IPV6, 16, flags::INTERVAL),
         plain(MASQUERADED4, kinds::IPV4, 4, flags::INTERVAL),
         plain(MASQUERADED6, kinds::IPV6, 16, flags::INTERVAL),
         targets(ANY4, &[kinds::PROTOCOL, kinds::PORT], 8, kinds::IPV4, 4),
@@ -141,7 +152,7 @@ fn guard() -> Vec<Rule> {
 
 fn prerouting() -> Vec<Rule> {
     vec![
-        Rule::new().among(FROM, INTERNAL).leave(),
+        Rule::new().among(FROM, SERVED).leave(),
         Rule::ipv4().dnat_by(HOST4_KEY, HOST4, Address::V4),
         Rule::ipv4()
             .destination_is_local()
@@ -185,17 +196,15 @@ fn forward() -> Vec<Rule> {
 }
 
 fn postrouting() -> Vec<Rule> {
+    let hairpin = |rule: Rule| rule.among(TO, BRIDGES).status(ct_status::DNAT).masquerade();
     vec![
         Rule::new()
             .among(TO, BRIDGES)
             .with(Field::Family, &[2])
             .with_loopback4(Field::Source4)
             .masquerade(),
-        Rule::new()
-            .among(TO, BRIDGES)
-            .among(FROM, BRIDGES)
-            .status(ct_status::DNAT)
-            .masquerade(),
+        hairpin(Rule::ipv4().among(&[Field::Source4], SUBNETS4)),
+        hairpin(Rule::ipv6().among(&[Field::Source6], SUBNETS6)),
         Rule::ipv4()
             .among(&[Field::Source4], MASQUERADED4)
             .outside(TO, BRIDGES)
@@ -230,6 +239,16 @@ pub(crate) fn bridge_elements(config: &BridgeConfig) -> Vec<Element> {
     if config.internal {
         elements.push(element(INTERNAL, &name, ElementData::None));
     }
+    if config.internal || !config.inter_container {
+        elements.push(element(SERVED, &name, ElementData::None));
+    }
+    elements.extend(interval(SUBNETS4, config.subnet));
+    elements.extend(
+        config
+            .subnet6
+            .iter()
+            .flat_map(|(subnet, _)| interval(SUBNETS6, *subnet)),
+    );
     if config.masquerade && !config.internal {
         elements.extend(interval(MASQUERADED4, config.subnet));
         elements.extend(

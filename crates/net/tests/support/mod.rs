@@ -1,6 +1,6 @@
 //! A machine of its own for each test: a thread in a fresh network namespace, where `Net` is opened; clients
 //! and servers in other namespaces.
-#![allow(dead_code)]
+#![allow(dead_code, clippy::unwrap_used)]
 
 use std::future::Future;
 use std::io::{Read, Write};

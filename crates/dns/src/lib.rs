@@ -1,7 +1,12 @@
 //! Records in, answers out: a small DNS responder with forwarding. Does not know where records come from.
 #![forbid(unsafe_code)]
 
+mod answer;
+mod forward;
+mod serve;
+
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
 /// Answers questions about names the server is the authority of.
 pub trait Records: Send + Sync + 'static {
@@ -27,15 +32,30 @@ pub struct Server {
 }
 
 impl Server {
-    /// Starts serving on a UDP socket and a TCP listener.
+    /// Starts serving on a UDP socket and a TCP listener. Upstreams are asked in order, the next where one is
+    /// silent, refuses or fails; without any, names that are not ours don't exist.
+    ///
+    /// # Errors
+    /// If the sockets can't be used without blocking.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime.
     pub fn start(
         udp: std::net::UdpSocket,
         tcp: std::net::TcpListener,
-        records: std::sync::Arc<dyn Records>,
+        records: Arc<dyn Records>,
         upstreams: Vec<SocketAddr>,
     ) -> Result<Server, Error> {
-        let _ = (udp, tcp, records, upstreams);
-        todo!()
+        udp.set_nonblocking(true)?;
+        tcp.set_nonblocking(true)?;
+        let udp = tokio::net::UdpSocket::from_std(udp)?;
+        let tcp = tokio::net::TcpListener::from_std(tcp)?;
+        let resolver = Arc::new(serve::Resolver::new(records, upstreams));
+        let by_datagram = tokio::spawn(serve::datagrams(udp, Arc::clone(&resolver)));
+        let by_stream = tokio::spawn(serve::connections(tcp, resolver));
+        Ok(Server {
+            tasks: vec![by_datagram, by_stream],
+        })
     }
 }
 

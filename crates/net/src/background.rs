@@ -1,5 +1,6 @@
-//! The second thread: prepares namespaces ahead of need and removes links, both of which take the kernel
-//! milliseconds that no request should wait for. Results are left for the first thread to collect.
+//! The other two threads: one prepares namespaces ahead of need, one removes links. Both take the kernel
+//! milliseconds that no request should wait for (removing waits for every reader of the link's structures, some
+//! 20 ms, which is why the pool has a thread of its own). Results are left for the first thread to collect.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -47,7 +48,7 @@ impl Results {
     }
 }
 
-/// State of the second thread.
+/// State of either thread.
 #[derive(Debug)]
 pub(crate) struct Background {
     home: OwnedFd,
@@ -96,21 +97,17 @@ impl Background {
         });
     }
 
-    pub(crate) fn remove(
-        &mut self,
-        bridge: String,
-        incarnation: u64,
-        endpoint: Endpoint,
-    ) -> Result<()> {
-        let removed = route::delete_link(&mut self.route, &endpoint.host_link);
+    pub(crate) fn remove(&mut self, bridge: String, incarnation: u64, endpoint: Endpoint) {
         // Whether it could be removed or not: the caller has no more use for its addresses, and a link that
         // stayed is found by its mark at the next start.
-        self.results.lock().push(Done::Removed {
+        if let Err(failure) = route::delete_link(&mut self.route, &endpoint.host_link) {
+            tracing::warn!(errno = failure.errno, "{}", failure.operation);
+        }
+        let mut results = self.results.lock();
+        results.push(Done::Removed {
             bridge,
             incarnation,
             endpoint,
         });
-        removed?;
-        Ok(())
     }
 }

@@ -6,7 +6,7 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::os::fd::BorrowedFd;
 
 use crate::netlink::Socket;
-use crate::nftables::{BaseChain, Field, Hook, Rule, Transaction};
+use crate::nftables::{BaseChain, Field, Hook, Rule, Transaction, make_table};
 use crate::{Error, Result, namespace};
 
 /// Where containers find their name server.
@@ -48,13 +48,15 @@ pub(crate) fn sockets(
         (UDP, port(udp.local_addr())?),
         (TCP, port(tcp.local_addr())?),
     ];
-    redirect(&ports).commit(&mut netfilter)?;
+    make_table(
+        &mut netfilter,
+        || Transaction::ipv4(TABLE),
+        |transaction| redirect(transaction, &ports),
+    )?;
     Ok((udp, tcp))
 }
 
-fn redirect(ports: &[(u8, u16)]) -> Transaction<'static> {
-    let mut transaction = Transaction::ipv4(TABLE);
-    transaction.replace_table();
+fn redirect(transaction: &mut Transaction<'_>, ports: &[(u8, u16)]) {
     let chains = [
         ("output", Hook::Output, DSTNAT),
         ("postrouting", Hook::Postrouting, SRCNAT),
@@ -83,5 +85,4 @@ fn redirect(ports: &[(u8, u16)]) -> Transaction<'static> {
             .translate4_to(true, ADDRESS.octets(), DNS);
         transaction.add_rule("postrouting", &answered);
     }
-    transaction
 }

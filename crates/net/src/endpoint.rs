@@ -10,6 +10,7 @@ use crate::{Endpoint, Error, Result, namespace, sysctl};
 /// What of a bridge its endpoints need.
 #[derive(Debug, Clone)]
 pub(crate) struct Port {
+    pub(crate) bridge: String,
     pub(crate) bridge_index: u32,
     pub(crate) mtu: u32,
     /// Marks links as this instance's.
@@ -42,7 +43,8 @@ pub(crate) fn build(
     route::add_veth(&mut batch, &veth);
     host.send(&batch)
         .map_err(|failure| undo_unless_first(host, endpoint, failure))?;
-    let configured = configure(home, &mut inside, netns, endpoint);
+    let configured = configure(home, &mut inside, netns, endpoint)
+        .and_then(|()| wait_until_passable(home, host, &mut inside, netns, port, endpoint));
     if configured.is_err() {
         remove(host, endpoint);
     }
@@ -109,6 +111,21 @@ fn configure(
     }
     inside.send(&batch)?;
     Ok(())
+}
+
+/// Both ends, and the bridge itself, which went out of operation with its last port.
+fn wait_until_passable(
+    home: BorrowedFd<'_>,
+    host: &mut Socket,
+    inside: &mut Socket,
+    netns: BorrowedFd<'_>,
+    port: &Port,
+    endpoint: &Endpoint,
+) -> Result<()> {
+    let watch_inside = || namespace::within(home, netns, Socket::link_changes);
+    route::wait_until_operational(inside, &endpoint.interface, watch_inside)?;
+    route::wait_until_operational(host, &endpoint.host_link, Socket::link_changes)?;
+    route::wait_until_operational(host, &port.bridge, Socket::link_changes)
 }
 
 /// Addresses are given, not found: no router is listened to, and nobody else can have them.

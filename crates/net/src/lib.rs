@@ -181,7 +181,8 @@ pub struct Published {
 #[derive(Debug, Clone)]
 pub struct Net {
     worker: Worker<State>,
-    background: Worker<Background>,
+    ahead: Worker<Background>,
+    removal: Worker<Background>,
 }
 
 fn duplicate(netns: BorrowedFd<'_>) -> Result<OwnedFd> {
@@ -200,18 +201,28 @@ impl Net {
     /// # Errors
     /// Without `CAP_NET_ADMIN` and `CAP_SYS_ADMIN`, or on a kernel without nftables.
     pub async fn open(instance: &str) -> Result<Net> {
-        // Both threads are started before anything is awaited: what is awaited may go on on another thread,
-        // in another namespace.
+        // All threads are started before anything is awaited: what is awaited may go on on another thread, in
+        // another namespace.
         let results = Results::default();
-        let of_background = results.clone();
-        let (background, background_ready) =
-            Worker::start("wharf-net-ahead", move || Background::new(of_background))?;
-        let (instance, helper) = (instance.to_owned(), background.clone());
-        let (worker, ready) =
-            Worker::start("wharf-net", move || State::open(&instance, helper, results))?;
-        background_ready.ready().await?;
-        ready.ready().await?;
-        Ok(Net { worker, background })
+        let background = |name: &str| {
+            let results = results.clone();
+            Worker::start(name, move || Background::new(results))
+        };
+        let (ahead, ahead_started) = background("wharf-net-ahead")?;
+        let (removal, removal_started) = background("wharf-net-gone")?;
+        let (instance, to_ahead, to_removal) =
+            (instance.to_owned(), ahead.clone(), removal.clone());
+        let (worker, started) = Worker::start("wharf-net", move || {
+            State::open(&instance, to_ahead, to_removal, results)
+        })?;
+        for started in [ahead_started, removal_started, started] {
+            started.ready().await?;
+        }
+        Ok(Net {
+            worker,
+            ahead,
+            removal,
+        })
     }
 
     /// Makes the bridge as declared, or adjusts the one that exists. A bridge of that name that no instance
@@ -275,7 +286,7 @@ impl Net {
     /// # Errors
     /// What the kernel refuses, such as the limit on namespaces.
     pub async fn new_namespace(&self) -> Result<OwnedFd> {
-        self.background.run(Background::new_namespace).await
+        self.ahead.run(Background::new_namespace).await
     }
 
     /// Takes a prepared namespace with its veth pair from the pool (refilled in the background), or makes
@@ -342,27 +353,26 @@ impl Net {
         self.worker.run(State::remove_unclaimed).await
     }
 
-    /// Removes the endpoint (absent is not an error) and frees its addresses. Takes the kernel milliseconds;
-    /// other calls don't wait for it.
+    /// Removes the endpoint (absent is not an error) and frees its addresses. It is certain to happen when this
+    /// returns, and has happened when [`Net::settled`] does: the kernel takes some 20 ms, which nobody needs
+    /// to wait for. Attaching another endpoint of the same name is in order meanwhile.
     ///
     /// # Errors
-    /// What the kernel refuses.
+    /// If the networking threads are gone.
     pub async fn detach(&self, bridge: &str, endpoint: &Endpoint) -> Result<()> {
         let (bridge, endpoint) = (bridge.to_owned(), endpoint.clone());
-        let (done, removed) = tokio::sync::oneshot::channel();
-        let job = move |state: &mut State| {
-            state.forget_link(&endpoint.host_link);
-            let incarnation = state
-                .bridges
-                .get(&bridge)
-                .map_or(0, |bridge| bridge.incarnation);
-            state.background.post(move |background| {
-                drop(done.send(background.remove(bridge, incarnation, endpoint)))
-            })
-        };
-        self.worker.run(job).await?;
-        // The thread can only be gone if this daemon is going, too.
-        removed.await.unwrap_or(Ok(()))
+        self.worker
+            .run(move |state| state.detach(&bridge, endpoint))
+            .await
+    }
+
+    /// Waits until what goes on in the background (removing links, preparing namespaces) has come to its end.
+    ///
+    /// # Errors
+    /// If the networking threads are gone.
+    pub async fn settled(&self) -> Result<()> {
+        self.removal.run(|_| Ok(())).await?;
+        self.ahead.run(|_| Ok(())).await
     }
 
     /// Publishes ports, all or none: binds the host's sockets, then adds elements to the nftables maps.
@@ -428,16 +438,8 @@ impl Net {
 }
 
 fn undo_attach(state: &mut State, bridge: &str, endpoint: Endpoint) {
-    state.forget_link(&endpoint.host_link);
-    let incarnation = state
-        .bridges
-        .get(bridge)
-        .map_or(0, |bridge| bridge.incarnation);
-    let bridge = bridge.to_owned();
     // With the background gone nobody is left to use the addresses; the link goes with its namespace.
-    let _ = state
-        .background
-        .post(move |background| drop(background.remove(bridge, incarnation, endpoint)));
+    let _ = state.detach(bridge, endpoint);
 }
 
 fn undo_publish(state: &mut State, published: Vec<Published>) {

@@ -49,7 +49,7 @@ impl State {
             default_route: true,
             ..EndpointRequest::default()
         };
-        let background = self.background.clone();
+        let ahead = self.ahead.clone();
         let bridge = self.bridge(name)?;
         while bridge.ready.len() + bridge.preparing.len() < READY {
             // With the last addresses taken there is nothing to prepare; that is no failure of this request.
@@ -59,8 +59,7 @@ impl State {
             bridge.preparing.push(endpoint.clone());
             let (port, name, incarnation) =
                 (bridge.port.clone(), name.to_owned(), bridge.incarnation);
-            background
-                .post(move |background| background.prepare(name, incarnation, &port, endpoint))?;
+            ahead.post(move |ahead| ahead.prepare(name, incarnation, &port, endpoint))?;
         }
         Ok(())
     }

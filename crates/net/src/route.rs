@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 use std::os::fd::{AsRawFd, BorrowedFd};
+use std::time::{Duration, Instant};
 
 use crate::netlink::{
     Attributes, Batch, CREATE, DUMP, EXCLUSIVE, Failure, REPLACE, Socket, Writer, text,
@@ -21,6 +22,7 @@ const IFLA_ADDRESS: u16 = 1;
 const IFLA_IFNAME: u16 = 3;
 const IFLA_MTU: u16 = 4;
 const IFLA_MASTER: u16 = 10;
+const IFLA_OPERSTATE: u16 = 16;
 const IFLA_LINKINFO: u16 = 18;
 const IFLA_IFALIAS: u16 = 20;
 const IFLA_STATS64: u16 = 23;
@@ -52,6 +54,11 @@ const RTN_UNICAST: u8 = 1;
 const AF_INET: u8 = 2;
 const AF_INET6: u8 = 10;
 const IFF_UP: u32 = 1;
+/// `IF_OPER_UP`
+const OPERATIONAL: u8 = 6;
+
+/// The work queue takes its time, at most a second, where many links change at once.
+const OPERATIONAL_WITHIN: Duration = Duration::from_millis(1200);
 
 /// Index of `lo` in every network namespace.
 pub(crate) const LOOPBACK: u32 = 1;
@@ -272,7 +279,8 @@ pub(crate) struct Link {
     pub(crate) kind: Option<String>,
     pub(crate) alias: Option<String>,
     pub(crate) mtu: u32,
-    pub(crate) mac: Option<[u8; 6]>,
+    /// `IF_OPER_UP`: packets pass.
+    pub(crate) operational: bool,
     /// `struct rtnl_link_stats64`, its first eight numbers.
     pub(crate) statistics: [u64; 8],
 }
@@ -287,7 +295,7 @@ fn read_link(payload: &[u8]) -> Option<Link> {
             IFLA_IFNAME => link.name = text(value),
             IFLA_IFALIAS => link.alias = Some(text(value)),
             IFLA_MTU => link.mtu = read_u32(value)?,
-            IFLA_ADDRESS => link.mac = value.try_into().ok(),
+            IFLA_OPERSTATE => link.operational = value == [OPERATIONAL],
             IFLA_LINKINFO => link.kind = Attributes::find(value, IFLA_INFO_KIND).map(text),
             IFLA_STATS64 => {
                 for (slot, bytes) in link.statistics.iter_mut().zip(value.chunks_exact(8)) {
@@ -388,4 +396,29 @@ pub(crate) fn routes(socket: &mut Socket) -> Result<Vec<Route>, Failure> {
         },
     )?;
     Ok(found)
+}
+
+/// Waits until packets pass a link that was just brought up. The kernel lets that follow in a work queue, and
+/// drops what is sent before: a lost first packet costs a TCP client a whole second. To ask is enough for
+/// kernels from 6.8 on, which catch up before they answer; older ones are waited for with the socket that
+/// `watch` opens in the link's namespace.
+pub(crate) fn wait_until_operational(
+    socket: &mut Socket,
+    name: &str,
+    watch: impl FnOnce() -> crate::Result<Socket>,
+) -> crate::Result<()> {
+    if link(socket, name)?.is_none_or(|link| link.operational) {
+        return Ok(());
+    }
+    let mut changes = watch()?;
+    let deadline = Instant::now() + OPERATIONAL_WITHIN;
+    while link(socket, name)?.is_some_and(|link| !link.operational) {
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            tracing::debug!(name, "the link has not become operational");
+            break;
+        }
+        changes.wait(left)?;
+    }
+    Ok(())
 }

@@ -54,9 +54,8 @@ const DSTNAT: i32 = -100;
 const FILTER: i32 = 0;
 const SRCNAT: i32 = 100;
 
-/// Adds a fresh table with every chain, set and rule to the transaction.
+/// Adds every chain, set and rule of a fresh table to the transaction.
 pub(crate) fn install(transaction: &mut Transaction<'_>) {
-    transaction.replace_table();
     for set in sets() {
         transaction.add_set(&set);
     }

@@ -8,7 +8,7 @@ use crate::background::{Background, Done, Results};
 use crate::bridge::{self, Bridge};
 use crate::endpoint::{self, Port};
 use crate::netlink::Socket;
-use crate::nftables::Transaction;
+use crate::nftables::{Transaction, make_table};
 use crate::port::Chooser;
 use crate::publish::HostPort;
 use crate::subnet::Subnet;
@@ -30,7 +30,10 @@ pub(crate) struct State {
     pub(crate) bridges: BTreeMap<String, Bridge>,
     pub(crate) published: HashMap<HostPort, (String, PortMapping)>,
     pub(crate) chooser: Chooser,
-    pub(crate) background: Worker<Background>,
+    /// Prepares namespaces.
+    pub(crate) ahead: Worker<Background>,
+    /// Removes links.
+    pub(crate) removal: Worker<Background>,
     results: Results,
     alias: String,
     incarnations: u64,
@@ -43,7 +46,8 @@ impl State {
     /// on: the kernel keeps their translation, and the new table is there before the old one goes.
     pub(crate) fn open(
         instance: &str,
-        background: Worker<Background>,
+        ahead: Worker<Background>,
+        removal: Worker<Background>,
         results: Results,
     ) -> Result<State> {
         let mut state = State {
@@ -55,14 +59,17 @@ impl State {
             bridges: BTreeMap::new(),
             published: HashMap::new(),
             chooser: Chooser::default(),
-            background,
+            ahead,
+            removal,
             results,
             incarnations: 0,
             claimed: HashSet::new(),
         };
-        let mut transaction = Transaction::inet(&state.table);
-        ruleset::install(&mut transaction);
-        transaction.commit(&mut state.netfilter)?;
+        make_table(
+            &mut state.netfilter,
+            || Transaction::inet(&state.table),
+            ruleset::install,
+        )?;
         Ok(state)
     }
 
@@ -117,7 +124,8 @@ impl State {
 
     /// Waits for the background to finish what it has been given, and takes that in.
     pub(crate) fn settle_background(&mut self) -> Result<()> {
-        self.background.run_blocking(|_| ())?;
+        self.ahead.run_blocking(|_| ())?;
+        self.removal.run_blocking(|_| ())?;
         self.collect();
         Ok(())
     }
@@ -175,6 +183,7 @@ impl State {
         self.drain(&config.bridge);
         let placed = bridge::place(&mut self.route, config, mtu, &self.alias)?;
         let port = Port {
+            bridge: config.bridge.clone(),
             bridge_index: placed.index,
             mtu,
             alias: self.alias.clone(),
@@ -307,7 +316,15 @@ impl State {
     ) -> Result<Endpoint> {
         let endpoint = self.reserve(name, request)?;
         let port = self.bridge(name)?.port.clone();
-        let built = endpoint::build(self.home.as_fd(), &mut self.route, netns, &port, &endpoint);
+        let mut built =
+            endpoint::build(self.home.as_fd(), &mut self.route, netns, &port, &endpoint);
+        if let Err(Error::Kernel { source, .. }) = &built
+            && source.kind() == std::io::ErrorKind::AlreadyExists
+        {
+            // An interface that was detached may still be on its way out.
+            self.removal.run_blocking(|_| ())?;
+            built = endpoint::build(self.home.as_fd(), &mut self.route, netns, &port, &endpoint);
+        }
         if let Err(error) = built {
             self.bridge(name)?.release(&endpoint);
             return Err(error);
@@ -373,9 +390,16 @@ impl State {
         Ok(())
     }
 
-    /// The link is (being) removed.
-    pub(crate) fn forget_link(&mut self, link: &str) {
-        self.claimed.remove(link);
+    /// Has the endpoint removed in the background. Its addresses are free when it is gone.
+    pub(crate) fn detach(&mut self, bridge: &str, endpoint: Endpoint) -> Result<()> {
+        self.claimed.remove(&endpoint.host_link);
+        let incarnation = self
+            .bridges
+            .get(bridge)
+            .map_or(0, |bridge| bridge.incarnation);
+        let bridge = bridge.to_owned();
+        self.removal
+            .post(move |removal| removal.remove(bridge, incarnation, endpoint))
     }
 }
 

@@ -1,8 +1,8 @@
 //! Threads that own state and work on it, one job after the other.
 //!
 //! A netlink request blocks its thread for as long as the kernel works on it, and a namespace is a thread's
-//! property: so networking has threads of its own, outside the async runtime. Two are enough whatever the
-//! number of networks: one answers requests, the other does what nobody should wait for.
+//! property: so networking has threads of its own, outside the async runtime. Three are enough whatever the
+//! number of networks: one answers requests, the others do what nobody should wait for.
 
 use std::sync::mpsc;
 use std::sync::{Arc, OnceLock};

@@ -1,4 +1,5 @@
 //! Endpoints: that they reach each other, look the same however they were made, and leave nothing behind.
+#![allow(clippy::unwrap_used)]
 
 mod support;
 
@@ -205,6 +206,10 @@ fn detaching_twice_is_no_error_and_the_link_is_gone() {
             .unwrap();
         net.detach("br-t", &endpoint).await.unwrap();
         net.detach("br-t", &endpoint).await.unwrap();
+        // Another of the same name need not wait.
+        let again = net.attach("br-t", netns.as_fd(), &request()).await.unwrap();
+        net.detach("br-t", &again).await.unwrap();
+        net.settled().await.unwrap();
         assert!(!sh("ip -o link").contains(&endpoint.host_link));
         assert!(!inside(netns.as_fd(), || sh("ip -o link")).contains("eth0"));
         net.attach("br-t", netns.as_fd(), &request()).await.unwrap();

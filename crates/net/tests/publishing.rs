@@ -1,4 +1,5 @@
 //! Published ports: from where they are reached, who is seen as the client, and that they come and go whole.
+#![allow(clippy::unwrap_used)]
 
 mod support;
 

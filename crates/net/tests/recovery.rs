@@ -1,5 +1,6 @@
 //! Bridges, and what happens when a daemon is gone and the next one comes. Dropping a `Net` runs nothing but
 //! the closing of descriptors: to the kernel it is the same as a kill.
+#![allow(clippy::unwrap_used)]
 
 mod support;
 

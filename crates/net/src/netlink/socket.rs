@@ -3,7 +3,9 @@
 use std::borrow::Cow;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::time::Duration;
 
+use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::net::netlink::SocketAddrNetlink;
 use rustix::net::{
     AddressFamily, Protocol, RecvFlags, SendFlags, SocketFlags, SocketType, netlink,
@@ -130,7 +132,31 @@ impl Socket {
         )
     }
 
+    /// One that becomes readable when a link changes. For nothing else.
+    pub(crate) fn link_changes() -> crate::Result<Self> {
+        const LINKS: u32 = 1; // RTMGRP_LINK
+        Socket::open_with(None, LINKS, "open a netlink socket for changes of links")
+    }
+
+    /// Waits until something has come, and throws it away.
+    pub(crate) fn wait(&mut self, at_most: Duration) -> Result<(), Failure> {
+        let operation = "wait for a change of links";
+        let limit = Timespec {
+            tv_sec: at_most.as_secs() as i64,
+            tv_nsec: i64::from(at_most.subsec_nanos()),
+        };
+        let mut descriptors = [PollFd::new(&self.fd, PollFlags::IN)];
+        rustix::io::retry_on_intr(|| rustix::event::poll(&mut descriptors, Some(&limit)))
+            .map_err(|errno| Failure::from_io(operation, errno))?;
+        while self.receive(operation)?.is_some() {}
+        Ok(())
+    }
+
     fn open(protocol: Option<Protocol>, operation: &str) -> crate::Result<Self> {
+        Socket::open_with(protocol, 0, operation)
+    }
+
+    fn open_with(protocol: Option<Protocol>, groups: u32, operation: &str) -> crate::Result<Self> {
         let open = || {
             let fd = rustix::net::socket_with(
                 AddressFamily::NETLINK,
@@ -139,7 +165,7 @@ impl Socket {
                 protocol,
             )?;
             wharf_sys::netlink::explain_errors(fd.as_fd())?;
-            rustix::net::bind(&fd, &SocketAddrNetlink::new(0, 0))?;
+            rustix::net::bind(&fd, &SocketAddrNetlink::new(0, groups))?;
             Ok(fd)
         };
         let fd = open().map_err(|errno: rustix::io::Errno| Failure::from_io(operation, errno))?;

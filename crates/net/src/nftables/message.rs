@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use super::expr::Rule;
-use crate::netlink::{APPEND, Batch, CREATE, Failure, Socket, Writer};
+use crate::netlink::{APPEND, Batch, CREATE, EXCLUSIVE, Failure, Socket, Writer};
 
 const SUBSYSTEM: u16 = 10;
 const BATCH_BEGIN: u16 = 0x10;
@@ -141,25 +141,23 @@ impl<'a> Transaction<'a> {
             });
     }
 
-    /// Removes what the table held, whether it was there or not, and starts it anew.
-    pub(crate) fn replace_table(&mut self) {
-        self.add_table();
-        self.push(
-            DELTABLE,
-            0,
-            format!("remove the nftables table {}", self.table),
-            |w, table| w.text(1, table),
-        );
-        self.add_table();
+    /// Starts the table, which must not exist yet.
+    pub(crate) fn create_table(&mut self) {
+        self.add_table(CREATE | EXCLUSIVE);
     }
 
-    fn add_table(&mut self) {
-        self.push(
-            NEWTABLE,
-            CREATE,
-            format!("make the nftables table {}", self.table),
-            |w, table| w.text(1, table),
-        );
+    /// Removes what the table held and starts it anew. Dearer than it looks: the kernel waits for every reader
+    /// of what was removed, at the latest when the socket is closed.
+    pub(crate) fn replace_table(&mut self) {
+        self.add_table(CREATE);
+        let operation = format!("remove the nftables table {}", self.table);
+        self.push(DELTABLE, 0, operation, |w, table| w.text(1, table));
+        self.add_table(CREATE);
+    }
+
+    fn add_table(&mut self, flags: u16) {
+        let operation = format!("make the nftables table {}", self.table);
+        self.push(NEWTABLE, flags, operation, |w, table| w.text(1, table));
     }
 
     pub(crate) fn add_chain(&mut self, chain: &BaseChain) {
@@ -234,6 +232,26 @@ impl<'a> Transaction<'a> {
             w.raw(&[0, 0, 0, SUBSYSTEM as u8])
         });
         socket.send(&self.batch)
+    }
+}
+
+/// Makes a table with what `fill` adds. One of that name that is there is replaced in the same transaction.
+pub(crate) fn make_table<'a>(
+    socket: &mut Socket,
+    begin: impl Fn() -> Transaction<'a>,
+    fill: impl Fn(&mut Transaction<'a>),
+) -> Result<(), Failure> {
+    let mut fresh = begin();
+    fresh.create_table();
+    fill(&mut fresh);
+    match fresh.commit(socket) {
+        Err(failure) if failure.is(rustix::io::Errno::EXIST) => {
+            let mut again = begin();
+            again.replace_table();
+            fill(&mut again);
+            again.commit(socket)
+        }
+        result => result,
     }
 }
 

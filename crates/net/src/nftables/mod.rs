@@ -6,4 +6,6 @@ mod message;
 pub(crate) use expr::{
     Address, Field, IFNAME_BYTES, Key, Rule, ct_state, ct_status, interface_name,
 };
-pub(crate) use message::{BaseChain, Element, ElementData, Hook, Set, Transaction, flags, kinds};
+pub(crate) use message::{
+    BaseChain, Element, ElementData, Hook, Set, Transaction, flags, kinds, make_table,
+};

@@ -311,6 +311,15 @@ impl Net {
         Ok((netns, endpoint))
     }
 
+    /// Has namespaces of a bridge prepared before their first use, so that the first is as quick as the others.
+    ///
+    /// # Errors
+    /// [`Error::UnknownBridge`].
+    pub async fn prepare(&self, bridge: &str) -> Result<()> {
+        let bridge = bridge.to_owned();
+        self.worker.run(move |state| state.refill(&bridge)).await
+    }
+
     /// Puts an endpoint of `bridge` into a namespace: address, veth pair, routes. On failure nothing is left.
     ///
     /// # Errors

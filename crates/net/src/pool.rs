@@ -43,7 +43,8 @@ impl State {
         Ok((netns, endpoint))
     }
 
-    fn refill(&mut self, name: &str) -> Result<()> {
+    /// Has the pool filled in the background.
+    pub(crate) fn refill(&mut self, name: &str) -> Result<()> {
         let request = EndpointRequest {
             interface: INTERFACE.to_owned(),
             default_route: true,

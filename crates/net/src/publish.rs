@@ -65,23 +65,23 @@ impl State {
     }
 
     fn add_rules(&mut self, bridge: &str, mappings: &[PortMapping]) -> Result<()> {
-        let mut transaction = Transaction::inet(&self.table);
-        for mapping in mappings {
-            let port = HostPort::of(mapping);
-            // Whoever had the port before has closed its socket, or binding had failed: what is left of it
-            // makes room within the same transaction.
-            let old = self
-                .published
-                .get(&port)
-                .and_then(|(_, old)| ruleset::port_element(old));
-            if let Some(element) = old {
-                transaction.delete_element(&element, format!("unpublish {port}"));
+        // Whoever had a port before has closed its socket, or binding had failed: what is left of it makes room
+        // within the same transaction.
+        let old: Vec<PortMapping> = mappings
+            .iter()
+            .filter_map(|mapping| self.published.get(&HostPort::of(mapping)))
+            .map(|(_, old)| *old)
+            .collect();
+        self.change_table(|transaction| {
+            for mapping in &old {
+                delete_rule(transaction, mapping);
             }
-            if let Some(element) = ruleset::port_element(mapping) {
-                transaction.add_element(&element, format!("publish {port}"));
+            for mapping in mappings {
+                if let Some(element) = ruleset::port_element(mapping) {
+                    transaction.add_element(&element, format!("publish {}", HostPort::of(mapping)));
+                }
             }
-        }
-        transaction.commit(&mut self.netfilter)?;
+        })?;
         for mapping in mappings {
             self.published
                 .insert(HostPort::of(mapping), (bridge.to_owned(), *mapping));
@@ -107,14 +107,11 @@ impl State {
                 current.push(*mapping);
             }
         }
-        let mut transaction = Transaction::inet(&self.table);
-        for mapping in &current {
-            if let Some(element) = ruleset::port_element(mapping) {
-                transaction
-                    .delete_element(&element, format!("unpublish {}", HostPort::of(mapping)));
+        self.change_table(|transaction| {
+            for mapping in &current {
+                delete_rule(transaction, mapping);
             }
-        }
-        transaction.commit(&mut self.netfilter)?;
+        })?;
         for mapping in &current {
             self.published.remove(&HostPort::of(mapping));
         }
@@ -123,6 +120,12 @@ impl State {
             .collect();
         conntrack::forget(&mut self.netfilter, &stale);
         Ok(())
+    }
+}
+
+fn delete_rule(transaction: &mut Transaction<'_>, mapping: &PortMapping) {
+    if let Some(element) = ruleset::port_element(mapping) {
+        transaction.delete_element(&element, format!("unpublish {}", HostPort::of(mapping)));
     }
 }
 

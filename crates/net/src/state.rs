@@ -8,7 +8,7 @@ use crate::background::{Background, Done, Results};
 use crate::bridge::{self, Bridge};
 use crate::endpoint::{self, Port};
 use crate::netlink::Socket;
-use crate::nftables::{Transaction, make_table};
+use crate::nftables::{Element, Transaction, make_table};
 use crate::port::Chooser;
 use crate::publish::HostPort;
 use crate::subnet::Subnet;
@@ -65,11 +65,7 @@ impl State {
             incarnations: 0,
             claimed: HashSet::new(),
         };
-        make_table(
-            &mut state.netfilter,
-            || Transaction::inet(&state.table),
-            ruleset::install,
-        )?;
+        state.make_table()?;
         Ok(state)
     }
 
@@ -199,24 +195,25 @@ impl State {
     fn record_bridge(&mut self, config: &BridgeConfig, port: Port, owned: bool) -> Result<()> {
         self.incarnations += 1;
         let mut bridge = Bridge::new(config, port, owned, self.incarnations)?;
-        let mut transaction = Transaction::inet(&self.table);
-        let old = self.bridges.get(&config.bridge);
-        for element in old
-            .iter()
-            .flat_map(|old| ruleset::bridge_elements(&old.config))
-        {
-            transaction.delete_element(
-                &element,
-                format!("take back the rules of bridge {}", config.bridge),
-            );
-        }
-        for element in ruleset::bridge_elements(config) {
-            transaction.add_element(
-                &element,
-                format!("add the rules of bridge {}", config.bridge),
-            );
-        }
-        transaction.commit(&mut self.netfilter)?;
+        let old = self
+            .bridges
+            .get(&config.bridge)
+            .map(|old| ruleset::bridge_elements(&old.config));
+        let (old, new) = (old.unwrap_or_default(), ruleset::bridge_elements(config));
+        self.change_table(|transaction| {
+            for element in &old {
+                transaction.delete_element(
+                    element,
+                    format!("take back the rules of bridge {}", config.bridge),
+                );
+            }
+            for element in &new {
+                transaction.add_element(
+                    element,
+                    format!("add the rules of bridge {}", config.bridge),
+                );
+            }
+        })?;
         match self.bridges.get_mut(&config.bridge) {
             // The same ranges: what is taken stays taken.
             Some(old) if same_ranges(&old.config, config) => {
@@ -239,32 +236,63 @@ impl State {
             return self.remove_leftover(name);
         };
         let owned = bridge.owned;
-        let mut transaction = Transaction::inet(&self.table);
-        for element in ruleset::bridge_elements(&bridge.config) {
-            transaction.delete_element(&element, format!("take back the rules of bridge {name}"));
-        }
-        let ports: Vec<HostPort> = self
-            .published
-            .iter()
-            .filter(|(_, (bridge, _))| bridge == name)
-            .map(|(port, _)| *port)
-            .collect();
-        for port in &ports {
-            if let Some(element) = self
-                .published
-                .get(port)
-                .and_then(|(_, mapping)| ruleset::port_element(mapping))
-            {
-                transaction.delete_element(&element, format!("unpublish {port}"));
+        let mut elements = ruleset::bridge_elements(&bridge.config);
+        let ports = self.published.values().filter(|(bridge, _)| bridge == name);
+        elements.extend(ports.filter_map(|(_, mapping)| ruleset::port_element(mapping)));
+        self.change_table(|transaction| {
+            for element in &elements {
+                transaction
+                    .delete_element(element, format!("take back the rules of bridge {name}"));
             }
-        }
-        transaction.commit(&mut self.netfilter)?;
-        self.published.retain(|port, _| !ports.contains(port));
+        })?;
+        self.published.retain(|_, (bridge, _)| bridge != name);
         self.drain(name);
         self.bridges.remove(name);
         if owned {
             route::delete_link(&mut self.route, name)?;
         }
+        Ok(())
+    }
+
+    /// Makes changes to the table, all or none. If the table is gone (`nft flush ruleset`, as firewalls do when
+    /// they start), it is made again first, with everything that should be in it.
+    pub(crate) fn change_table(&mut self, fill: impl Fn(&mut Transaction<'_>)) -> Result<()> {
+        let attempt = |state: &mut State| {
+            let mut transaction = Transaction::inet(&state.table);
+            fill(&mut transaction);
+            transaction.commit(&mut state.netfilter)
+        };
+        match attempt(self) {
+            Err(failure) if failure.is(rustix::io::Errno::NOENT) => {
+                tracing::warn!(
+                    table = self.table,
+                    "the nftables table is gone or was changed; it is made again"
+                );
+                self.make_table()?;
+                Ok(attempt(self)?)
+            }
+            result => Ok(result?),
+        }
+    }
+
+    /// The table with all that is known.
+    fn make_table(&mut self) -> Result<()> {
+        let bridges = self
+            .bridges
+            .values()
+            .flat_map(|bridge| ruleset::bridge_elements(&bridge.config));
+        let ports = self
+            .published
+            .values()
+            .filter_map(|(_, mapping)| ruleset::port_element(mapping));
+        let elements: Vec<Element> = bridges.chain(ports).collect();
+        let fill = |transaction: &mut Transaction<'_>| {
+            ruleset::install(transaction);
+            for element in &elements {
+                transaction.add_element(element, "fill the nftables table");
+            }
+        };
+        make_table(&mut self.netfilter, || Transaction::inet(&self.table), fill)?;
         Ok(())
     }
 

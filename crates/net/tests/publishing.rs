@@ -242,41 +242,13 @@ async fn kept_apart(bridge_filter: bool) {
 
     reach_nothing(a.netns.as_fd(), (b.address(), 80));
     reach_nothing(outside.as_fd(), (a.address(), 80));
+    internal_is_closed(&net, &i, &j, &a).await;
+    strangers_are_apart(&s, &t);
     assert_eq!(
         reach(a.netns.as_fd(), to([198, 51, 100, 2], 80)),
         "198.51.100.1",
         "masqueraded"
     );
-
-    assert_eq!(
-        reach(i.netns.as_fd(), (j.address(), 80)),
-        i.address().to_string()
-    );
-    assert_eq!(i.endpoint.gateway, None);
-    inside(i.netns.as_fd(), || {
-        sh("ip route add default via 172.19.0.1")
-    });
-    reach_nothing(i.netns.as_fd(), to([198, 51, 100, 2], 80));
-    reach_nothing(i.netns.as_fd(), (a.address(), 80));
-    reach_nothing(a.netns.as_fd(), (i.address(), 80));
-    assert!(
-        net.publish("br-i", &[i.mapping("0.0.0.0", 8085)])
-            .await
-            .unwrap()
-            .is_empty()
-    );
-
-    reach_nothing(s.netns.as_fd(), (t.address(), 80));
-    assert_eq!(
-        reach(s.netns.as_fd(), to([198, 51, 100, 2], 80)),
-        "198.51.100.1"
-    );
-    assert_eq!(reach(here().as_fd(), (s.address(), 80)), "172.20.0.1");
-    // By a detour over the gateway, too.
-    inside(s.netns.as_fd(), || {
-        sh(&format!("ip route add {}/32 via 172.20.0.1", t.address()))
-    });
-    reach_nothing(s.netns.as_fd(), (t.address(), 80));
 
     // What is published is reached from every network, as over the host's own address it must be.
     let _published = net
@@ -296,6 +268,40 @@ async fn kept_apart(bridge_filter: bool) {
         reach(s.netns.as_fd(), to([198, 51, 100, 1], 8081)),
         "by the socket"
     );
+}
+
+async fn internal_is_closed(net: &Net, i: &Server, j: &Server, a: &Server) {
+    assert_eq!(
+        reach(i.netns.as_fd(), (j.address(), 80)),
+        i.address().to_string()
+    );
+    assert_eq!(i.endpoint.gateway, None);
+    inside(i.netns.as_fd(), || {
+        sh("ip route add default via 172.19.0.1")
+    });
+    reach_nothing(i.netns.as_fd(), to([198, 51, 100, 2], 80));
+    reach_nothing(i.netns.as_fd(), (a.address(), 80));
+    reach_nothing(a.netns.as_fd(), (i.address(), 80));
+    assert!(
+        net.publish("br-i", &[i.mapping("0.0.0.0", 8085)])
+            .await
+            .unwrap()
+            .is_empty()
+    );
+}
+
+fn strangers_are_apart(s: &Server, t: &Server) {
+    reach_nothing(s.netns.as_fd(), (t.address(), 80));
+    assert_eq!(
+        reach(s.netns.as_fd(), to([198, 51, 100, 2], 80)),
+        "198.51.100.1"
+    );
+    assert_eq!(reach(here().as_fd(), (s.address(), 80)), "172.20.0.1");
+    // By a detour over the gateway, too.
+    inside(s.netns.as_fd(), || {
+        sh(&format!("ip route add {}/32 via 172.20.0.1", t.address()))
+    });
+    reach_nothing(s.netns.as_fd(), (t.address(), 80));
 }
 
 #[test]
@@ -541,5 +547,45 @@ fn the_thousandth_port_costs_what_the_first_did() {
             sh("nft list map inet wharf-t any4 | grep -o 'tcp \\.' | wc -l").trim(),
             "1000"
         );
+    });
+}
+
+#[test]
+fn rules_that_a_firewall_has_flushed_come_back() {
+    isolated(|| async {
+        let net = open().await;
+        let (a, b) = (server(&net, "br-t").await, server(&net, "br-t").await);
+        let first = net
+            .publish("br-t", &[a.mapping("0.0.0.0", 8080)])
+            .await
+            .unwrap();
+        sh("nft flush ruleset");
+        let second = net
+            .publish("br-t", &[b.mapping("0.0.0.0", 8081)])
+            .await
+            .unwrap();
+        for port in [8080, 8081] {
+            assert_eq!(
+                reach(here().as_fd(), to([127, 0, 0, 1], port)),
+                "172.17.0.1"
+            );
+        }
+        sh("nft flush ruleset");
+        net.unpublish(&[first[0].mapping]).await.unwrap();
+        assert_eq!(
+            reach(here().as_fd(), to([127, 0, 0, 1], 8081)),
+            "172.17.0.1"
+        );
+        sh("nft flush ruleset");
+        net.ensure_bridge(&config("br-u", "172.18.0.0/16"))
+            .await
+            .unwrap();
+        sh("nft flush ruleset");
+        net.remove_bridge("br-u").await.unwrap();
+        assert_eq!(
+            reach(here().as_fd(), to([127, 0, 0, 1], 8081)),
+            "172.17.0.1"
+        );
+        drop((first, second));
     });
 }

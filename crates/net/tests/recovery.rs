@@ -4,8 +4,9 @@
 
 mod support;
 
+use std::io::BufRead;
 use std::net::{IpAddr, SocketAddr};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd};
 
 use support::*;
 use wharf_net::{BridgeConfig, Error, Net};
@@ -284,5 +285,95 @@ fn kept_addresses_are_not_given_out() {
             .await
             .unwrap();
         assert_eq!(endpoint.ipv4, Some([10, 9, 0, 65].into()));
+    });
+}
+
+/// Set for the process that is to be a daemon: in any other, the test `daemon` does nothing.
+const AS_DAEMON: &str = "WHARF_TEST_AS_DAEMON";
+
+/// A daemon of its own process, for [`a_killed_daemon_leaves_only_what_others_hold`]: one endpoint that is used,
+/// one that is not, two prepared ones.
+#[test]
+#[ignore = "run by another test"]
+fn daemon() {
+    if std::env::var_os(AS_DAEMON).is_none() {
+        return;
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let net = Net::open("t").await.unwrap();
+        net.ensure_bridge(&config("br-t", "172.17.0.0/16"))
+            .await
+            .unwrap();
+        let (alive, used) = net
+            .new_namespace_attached("br-t", &request())
+            .await
+            .unwrap();
+        let (_unused, other) = net
+            .new_namespace_attached("br-t", &request())
+            .await
+            .unwrap();
+        let target = IpAddr::V4(used.ipv4.unwrap());
+        let _sockets = net
+            .publish("br-t", &[tcp("0.0.0.0", 8080, target, 80)])
+            .await
+            .unwrap();
+        net.settled().await.unwrap();
+        println!(
+            "\nREADY {} {target} {} {}",
+            alive.as_raw_fd(),
+            used.host_link,
+            other.host_link
+        );
+        std::future::pending::<()>().await;
+    });
+}
+
+#[test]
+fn a_killed_daemon_leaves_only_what_others_hold() {
+    isolated(|| async {
+        let mut child = std::process::Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "daemon", "--ignored", "--nocapture"])
+            .env(AS_DAEMON, "1")
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        let lines = std::io::BufReader::new(child.stdout.take().unwrap()).lines();
+        let ready = lines
+            .map(Result::unwrap)
+            .find(|line| line.starts_with("READY"))
+            .unwrap();
+        let words: Vec<&str> = ready.split(' ').collect();
+        let [_, descriptor, target, used, unused] = words[..] else {
+            panic!("{ready}")
+        };
+        // What a container's process does.
+        let alive = std::fs::File::open(format!("/proc/{}/fd/{descriptor}", child.id())).unwrap();
+        serve(alive.as_fd(), format!("{target}:80").parse().unwrap());
+        assert_eq!(sh("ip -o link | grep -c veth").trim(), "4");
+        child.kill().unwrap();
+        child.wait().unwrap();
+
+        let published: SocketAddr = "127.0.0.1:8080".parse().unwrap();
+        assert_eq!(
+            reach(here().as_fd(), published),
+            "172.17.0.1",
+            "served on while nobody is there"
+        );
+        // The kernel removes namespaces in its own time.
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
+        while sh("ip -o link | grep -c veth").trim() != "1" {
+            assert!(std::time::Instant::now() < deadline, "{}", sh("ip -o link"));
+        }
+        let net = Net::open("t").await.unwrap();
+        assert!(sh("ip -o link").contains(used) && !sh("ip -o link").contains(unused));
+        net.ensure_bridge(&config("br-t", "172.17.0.0/16"))
+            .await
+            .unwrap();
+        net.remove_unclaimed().await.unwrap();
+        assert!(!sh("ip -o link").contains("veth"), "nobody has named it");
     });
 }

@@ -24,6 +24,8 @@ const EXPLAINED: u16 = 0x200;
 const EXPLANATION: u16 = 1;
 /// Length of `struct nlmsghdr`.
 const HEADER: usize = 16;
+/// Longest batch: some 60,000 elements of a map.
+const TRANSACTION_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// Room for one answer. The kernel fills dumps up to 32 KiB.
 const ANSWER_BYTES: usize = 64 * 1024;
 
@@ -165,6 +167,8 @@ impl Socket {
                 protocol,
             )?;
             wharf_sys::netlink::explain_errors(fd.as_fd())?;
+            // A limit, not a cost: transactions are sent whole.
+            rustix::net::sockopt::set_socket_send_buffer_size_force(&fd, TRANSACTION_BYTES_MAX)?;
             rustix::net::bind(&fd, &SocketAddrNetlink::new(0, groups))?;
             Ok(fd)
         };

@@ -33,6 +33,15 @@ impl Store {
         Ok(collected)
     }
 
+    /// Removes a blob that turned out to be of no use, leases or not: its holders know, or will find it gone.
+    pub fn discard(&self, digest: &Digest) -> Result<()> {
+        let path = self.path(digest);
+        match std::fs::remove_file(&path) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::io("remove blob", path)(e)),
+            _ => Ok(()),
+        }
+    }
+
     /// Removes one blob unless a lease holds it; says whether it went.
     pub fn remove_unless_held(&self, digest: &Digest) -> Result<bool> {
         // Lock order: pins only. Held over the unlink, so that a lease taken now sees the blob either way.

@@ -53,6 +53,8 @@ pub enum Error {
         answer: String,
         /// HTTP status code.
         status: u16,
+        /// The distribution-spec's error code (`MANIFEST_UNKNOWN`), or empty.
+        code: String,
     },
     /// The content store failed.
     #[error(transparent)]

@@ -27,6 +27,19 @@ pub(crate) struct LayerRecord {
     pub sources: Vec<String>,
 }
 
+/// Repositories remembered for one layer.
+const SOURCES_MAX: usize = 32;
+
+impl LayerRecord {
+    /// Remembers a repository that has the packed form; the oldest is forgotten.
+    pub(crate) fn add_source(&mut self, source: String) {
+        if self.sources.len() >= SOURCES_MAX {
+            self.sources.remove(0);
+        }
+        self.sources.push(source);
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct LayerBlob {
     pub digest: String,

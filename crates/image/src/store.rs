@@ -87,6 +87,7 @@ pub(crate) struct Inner {
     /// Why overlays can't be mounted here, if so.
     pub overlay_refused: Option<String>,
     pub boot: String,
+    pub packing: crate::pack::Packing,
     state: RwLock<State>,
     write: Mutex<()>,
     number: AtomicU64,
@@ -118,6 +119,7 @@ impl Inner {
             registries: Registries::new(config),
             overlay_refused,
             boot,
+            packing: Default::default(),
             state: RwLock::default(),
             write: Mutex::default(),
             number: AtomicU64::new(1),

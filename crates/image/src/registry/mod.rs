@@ -1,11 +1,15 @@
-//! Registries.
-use crate::RegistryConfig;
-#[derive(Debug)]
-pub(crate) struct Registries {
-    pub config: RegistryConfig,
-}
-impl Registries {
-    pub(crate) fn new(config: RegistryConfig) -> Registries {
-        Registries { config }
-    }
-}
+//! Registries (distribution-spec 1.1): where they are, how to speak to them, who one is there.
+
+mod answer;
+mod auth;
+mod endpoint;
+mod http;
+mod link;
+mod retry;
+mod session;
+mod upload;
+
+pub(crate) use endpoint::{Purpose, Registries, is_meaningful};
+pub(crate) use retry::{ATTEMPTS_MAX, delay as retry_delay};
+pub(crate) use session::{FetchedManifest, Session};
+pub(crate) use upload::{Sent, Upload};

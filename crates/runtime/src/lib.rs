@@ -6,23 +6,28 @@
 //! Called only from single-threaded programs: a process is cloned here without exec.
 #![forbid(unsafe_code)]
 
+pub mod cli;
+mod create;
+mod default_spec;
+mod error;
+mod exec;
+mod hooks;
+mod init;
+mod message;
+mod mount_options;
+mod namespaces;
+mod path;
+mod seccomp;
+
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::{Process, Spec};
 
-pub mod cli;
-
-/// What can go wrong between a bundle and its process.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// To be refined: one variant for each failed operation.
-    #[error("{0}")]
-    Other(String),
-}
-
-/// Result of this crate.
-pub type Result<T> = std::result::Result<T, Error>;
+pub use create::{cgroup_path, create};
+pub use default_spec::default_spec;
+pub use error::{Error, Result};
+pub use exec::exec;
 
 /// Standard streams of the container's process.
 #[derive(Debug)]
@@ -42,6 +47,16 @@ pub enum Stdio<'a> {
     Pty,
 }
 
+/// Who lets a created container start.
+#[derive(Debug, Default)]
+pub enum Gate {
+    /// The creator, by [`Created::start`].
+    #[default]
+    Channel,
+    /// Whoever connects to this listening socket (of packets, SOCK_SEQPACKET).
+    Socket(OwnedFd),
+}
+
 /// All that creating a container needs.
 #[derive(Debug)]
 pub struct CreateRequest<'a> {
@@ -59,6 +74,32 @@ pub struct CreateRequest<'a> {
     pub netns: Option<BorrowedFd<'a>>,
     /// Descriptors 3.. that go on into the process.
     pub preserve_fds: u32,
+    /// Moves the root instead of pivoting, for a machine whose root is a ramfs.
+    pub no_pivot: bool,
+    /// Who starts it.
+    pub gate: Gate,
+}
+
+impl CreateRequest<'_> {
+    /// The state that hooks get (runtime-spec, "State").
+    pub(crate) fn state(&self, status: &str, pid: i32, spec: &Spec) -> String {
+        state_json(self.id, status, pid, self.bundle, spec)
+    }
+}
+
+/// State of a container as the specification writes it.
+pub(crate) fn state_json(id: &str, status: &str, pid: i32, bundle: &Path, spec: &Spec) -> String {
+    let mut state = serde_json::json!({
+        "ociVersion": spec.version(),
+        "id": id,
+        "status": status,
+        "pid": pid,
+        "bundle": bundle,
+    });
+    if let Some(annotations) = spec.annotations().as_ref().filter(|annotations| !annotations.is_empty()) {
+        state["annotations"] = serde_json::json!(annotations);
+    }
+    state.to_string()
 }
 
 /// A created container: its init waits, before exec, for [`Created::start`]. Dropping it kills and cleans up.
@@ -70,35 +111,19 @@ pub struct Created {
     pub pidfd: OwnedFd,
     /// Master of the pseudo terminal, where asked for.
     pub pty: Option<OwnedFd>,
+    /// Where system calls that the filter passes on are read, where the profile asks for it.
+    pub listener: Option<OwnedFd>,
     /// The container's control group.
     pub cgroup: Box<dyn wharf_cgroup::Cgroup>,
-}
-
-/// Clones, mounts, pivots and drops privileges up to the point before exec (runtime-spec "create").
-/// A failed step leaves no mount, cgroup, file or process.
-pub fn create(request: CreateRequest<'_>) -> Result<Created> {
-    let _ = request;
-    todo!()
-}
-
-impl Created {
-    /// Lets init exec. Returns once exec has succeeded, or with the reason why it could not (command not
-    /// found: exit code 127, not executable: 126, as [`Error`] says through [`Error::exit_code`]).
-    pub fn start(&mut self) -> Result<()> {
-        todo!()
-    }
-}
-
-impl Error {
-    /// Exit code that stands for this failure in Docker's convention (125, 126, 127).
-    pub fn exit_code(&self) -> i32 {
-        125
-    }
+    channel: Option<message::Channel>,
+    started: bool,
 }
 
 /// A further process in a running container.
 #[derive(Debug)]
 pub struct ExecRequest<'a> {
+    /// Name of the container.
+    pub id: &'a str,
     /// Host PID of the container's init.
     pub init: i32,
     /// The container's configuration (namespaces, seccomp, cgroup path).
@@ -122,25 +147,21 @@ pub struct Executed {
     pub pty: Option<OwnedFd>,
 }
 
-/// Runs a process in the namespaces, cgroup and security context of a running container.
-pub fn exec(request: ExecRequest<'_>) -> Result<Executed> {
-    let _ = request;
-    todo!()
-}
-
-/// A default configuration, as `wharf runtime spec` writes it.
-pub fn default_spec() -> Spec {
-    todo!()
-}
-
 /// Docker's default seccomp profile for a set of capabilities (names like `CAP_SYS_ADMIN`), on this
 /// architecture and kernel.
 pub fn default_seccomp(capabilities: &[String]) -> oci_spec::runtime::LinuxSeccomp {
-    let _ = capabilities;
-    todo!()
+    seccomp::default_profile(capabilities)
 }
 
 /// Where state is kept by the command line when `--root` is absent.
 pub fn default_root() -> PathBuf {
     PathBuf::from("/run/wharf/runtime")
+}
+
+/// A failure of the control group in one line.
+pub(crate) fn cgroup_words(error: &wharf_cgroup::Error) -> String {
+    match std::error::Error::source(error) {
+        Some(cause) => format!("join the control group: {error}: {cause}"),
+        None => format!("join the control group: {error}"),
+    }
 }

@@ -1,0 +1,287 @@
+//! The sequence from the clone to the exec.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use oci_spec::runtime::{Process, Spec};
+use rustix::process::{Gid, Uid};
+use wharf_sys::process::namespace;
+
+use super::mounts::Context;
+use super::program::Program;
+use super::{Failure, Step, console, devices, failed, identity, kernel_settings, masks, mounts, program, rootfs};
+use crate::message::{Channel, Message};
+use crate::namespaces::Plan;
+use crate::{CreateRequest, Gate, Stdio, hooks};
+
+/// All that the child of a creation knows; it was gathered before the clone.
+#[derive(Debug)]
+pub struct Child<'a> {
+    pub request: &'a CreateRequest<'a>,
+    pub process: &'a Process,
+    pub plan: &'a Plan,
+    pub channel: &'a Channel,
+    pub cgroup: &'a dyn wharf_cgroup::Cgroup,
+}
+
+/// Becomes the container. The parent learns of every failure by a message.
+pub fn run(child: &Child<'_>) -> ! {
+    end(child.channel, child.become_container())
+}
+
+/// Tells the parent why this process ends, and ends it.
+pub fn end(channel: &Channel, failure: Failure) -> ! {
+    let Failure { message, exit_code } = failure;
+    // Where the parent is gone too, nobody is left to be told.
+    let _ = channel.send(&Message::Failed { message, exit_code }, &[]);
+    wharf_sys::process::exit_now(exit_code)
+}
+
+impl Child<'_> {
+    /// Returns only on failure.
+    fn become_container(&self) -> Failure {
+        match self.prepare() {
+            Err(failure) => failure,
+            Ok(ready) => ready.wait_and_exec(self.channel, &self.request.gate, || self.start_hooks()),
+        }
+    }
+
+    fn prepare(&self) -> Step<ReadyToExec> {
+        rustix::process::umask(rustix::fs::Mode::empty());
+        self.enter_namespaces()?;
+        kernel_settings::set_oom_score(self.process)?;
+        rustix::process::setsid().map_err(failed("begin a session"))?;
+        kernel_settings::set_names(self.spec())?;
+        let console = self.build_root()?;
+        kernel_settings::set_sysctls(self.spec())?;
+        kernel_settings::set_personality(self.spec())?;
+        finish(self.process, self.spec(), &self.request.stdio, console, self.request.preserve_fds)
+    }
+
+    fn spec(&self) -> &Spec {
+        self.request.spec
+    }
+
+    /// Namespaces, mappings and control group, in the one order that works: the cgroup namespace takes the group this
+    /// process is in as its root; time offsets are set before anything runs in the new namespace.
+    fn enter_namespaces(&self) -> Step {
+        let new_user = self.plan.create & namespace::USER != 0;
+        if new_user {
+            // The parent writes the mappings and moves us into the control group: we have no rights outside any more.
+            self.expect_prepared()?;
+            become_root_of_namespace()?;
+        } else {
+            self.cgroup.join_self().map_err(|e| Failure::new(crate::cgroup_words(&e)))?;
+        }
+        self.plan.join_all().map_err(failed("join the namespaces"))?;
+        if self.plan.new_cgroup {
+            wharf_sys::process::leave_namespaces(namespace::CGROUP).map_err(failed("make a cgroup namespace"))?;
+        }
+        if self.plan.new_time {
+            wharf_sys::process::leave_namespaces(namespace::TIME).map_err(failed("make a time namespace"))?;
+            kernel_settings::set_time_offsets(self.spec())?;
+        }
+        if self.plan.create & namespace::NETWORK != 0 {
+            wharf_sys::netns::bring_loopback_up().map_err(failed("bring lo up"))?;
+        }
+        Ok(())
+    }
+
+    fn expect_prepared(&self) -> Step {
+        match self.channel.receive().map_err(failed("wait for the runtime"))? {
+            Some((Message::Prepared, _)) => Ok(()),
+            _ => Err(Failure::new("the runtime ended before the container was prepared")),
+        }
+    }
+
+    /// Root file system with all mounts, up to the change of root.
+    fn build_root(&self) -> Step<Option<console::Console>> {
+        let (spec, bundle) = (self.spec(), self.request.bundle);
+        let root = rootfs::attach(spec, bundle, self.request.rootfs)?;
+        let cgroup_paths: Vec<_> = self.cgroup.paths().into_iter().collect();
+        let context = Context {
+            root: root.as_fd(),
+            bundle,
+            cgroup_paths: &cgroup_paths,
+            cgroup_private: self.plan.is_private(namespace::CGROUP),
+        };
+        for mount in spec.mounts().iter().flatten() {
+            mounts::mount(&context, mount)?;
+        }
+        if devices::wanted(spec) {
+            devices::make(root.as_fd(), spec, self.plan.create & namespace::USER != 0)?;
+        }
+        let console = match self.request.stdio {
+            Stdio::Pty => Some(self.make_console(root.as_fd())?),
+            _ => None,
+        };
+        self.run_hooks(root.as_fd())?;
+        masks::apply(root.as_fd(), spec)?;
+        if self.request.no_pivot {
+            rootfs::move_root(root.as_fd())?;
+        } else {
+            rootfs::pivot(root.as_fd())?;
+        }
+        rootfs::finish(spec, root.as_fd())?;
+        Ok(console)
+    }
+
+    fn make_console(&self, root: BorrowedFd<'_>) -> Step<console::Console> {
+        let size = self.process.console_size().map(|size| {
+            (u16::try_from(size.height()).unwrap_or(u16::MAX), u16::try_from(size.width()).unwrap_or(u16::MAX))
+        });
+        let console = console::open(root, size)?;
+        console::bind_console(root, console.slave.as_fd())?;
+        Ok(console)
+    }
+
+    /// The hooks between the mounts and the change of root: the runtime's own first, then the container's.
+    fn run_hooks(&self, _root: BorrowedFd<'_>) -> Step {
+        let Some(listed) = self.spec().hooks() else { return Ok(()) };
+        if hooks::has_runtime_hooks(listed) {
+            self.channel.send(&Message::AtHooks, &[]).map_err(failed("report to the runtime"))?;
+            match self.channel.receive().map_err(failed("wait for the hooks"))? {
+                Some((Message::HooksDone, _)) => {}
+                _ => return Err(Failure::new("the runtime ended before the hooks ran")),
+            }
+        }
+        let state = self.request.state("creating", std::process::id() as i32, self.spec());
+        for hook in listed.create_container().iter().flatten() {
+            hooks::run(hook, &state).map_err(|e| Failure::new(e.chain()))?;
+        }
+        Ok(())
+    }
+
+    fn start_hooks(&self) -> Step {
+        let Some(listed) = self.spec().hooks() else { return Ok(()) };
+        let state = self.request.state("created", std::process::id() as i32, self.spec());
+        for hook in listed.start_container().iter().flatten() {
+            hooks::run(hook, &state).map_err(|e| Failure::new(e.chain()))?;
+        }
+        Ok(())
+    }
+}
+
+fn become_root_of_namespace() -> Step {
+    rustix::thread::set_thread_res_gid(Gid::ROOT, Gid::ROOT, Gid::ROOT).map_err(failed("become group 0"))?;
+    rustix::thread::set_thread_res_uid(Uid::ROOT, Uid::ROOT, Uid::ROOT).map_err(failed("become user 0"))
+}
+
+/// A process that lacks only the signal and the exec.
+#[derive(Debug)]
+pub struct ReadyToExec {
+    program: Program,
+    pty: Option<OwnedFd>,
+    listener: Option<OwnedFd>,
+}
+
+/// What init and exec have in common: streams, limits, rights, program.
+pub fn finish(
+    process: &Process,
+    spec: &Spec,
+    stdio: &Stdio<'_>,
+    console: Option<console::Console>,
+    preserve_fds: u32,
+) -> Step<ReadyToExec> {
+    kernel_settings::set_limits(process.rlimits().as_deref().unwrap_or_default())?;
+    kernel_settings::set_priorities(process)?;
+    place_streams(stdio, console.as_ref())?;
+    wharf_sys::process::close_on_exec_from(3 + preserve_fds).map_err(failed("close descriptors of the host"))?;
+    let may_set_groups = may_set_groups();
+    // As the user the program will have: a folder only root may enter is no working folder for another user.
+    let seccomp = spec.linux().as_ref().and_then(|linux| linux.seccomp().as_ref());
+    let no_new_privileges = process.no_new_privileges().unwrap_or(false);
+    identity::forbid_new_privileges(process)?;
+    let mut listener = None;
+    program::enter_working_folder(process)?;
+    if !no_new_privileges && let Some(seccomp) = seccomp {
+        // Loading needs CAP_SYS_ADMIN, which the next step drops: the profile must allow what comes after.
+        listener = crate::seccomp::load(seccomp)?;
+    }
+    identity::become_user(process, may_set_groups)?;
+    program::verify_working_folder()?;
+    let mut program = Program::find(process)?;
+    if preserve_fds > 0 && std::env::var_os("LISTEN_FDS").is_some() {
+        program.add_env(&format!("LISTEN_FDS={preserve_fds}"))?;
+        program.add_env("LISTEN_PID=1")?;
+    }
+    if no_new_privileges && let Some(seccomp) = seccomp {
+        listener = crate::seccomp::load(seccomp)?;
+    }
+    Ok(ReadyToExec { program, pty: console.map(|console| console.master), listener })
+}
+
+/// In a user namespace whose setgroups file says `deny` the groups stay as they are.
+fn may_set_groups() -> bool {
+    std::fs::read_to_string("/proc/self/setgroups").map_or(true, |text| text.trim() != "deny")
+}
+
+fn place_streams(stdio: &Stdio<'_>, console: Option<&console::Console>) -> Step {
+    let what = "set up the standard streams";
+    if let Some(console) = console {
+        console::take_control(console.slave.as_fd())?;
+        for number in 0..3 {
+            wharf_sys::process::place_descriptor(console.slave.as_fd(), number).map_err(failed(what))?;
+        }
+        return Ok(());
+    }
+    if let Stdio::Pipes { stdin, stdout, stderr } = stdio {
+        for (number, stream) in (0..).zip([stdin, stdout, stderr]) {
+            match stream {
+                Some(stream) => wharf_sys::process::place_descriptor(*stream, number).map_err(failed(what))?,
+                None => {
+                    let null = std::fs::File::options().read(true).write(true).open("/dev/null");
+                    let null = null.map_err(failed(what))?;
+                    wharf_sys::process::place_descriptor(null.as_fd(), number).map_err(failed(what))?;
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+impl ReadyToExec {
+    /// Reports, waits to be let go, and execs. Returns only on failure.
+    pub fn wait_and_exec(self, channel: &Channel, gate: &Gate, before: impl FnOnce() -> Step) -> Failure {
+        let descriptors: Vec<BorrowedFd<'_>> =
+            [&self.pty, &self.listener].into_iter().flatten().map(AsFd::as_fd).collect();
+        let ready = Message::Ready { pty: self.pty.is_some(), listener: self.listener.is_some() };
+        if let Err(error) = channel.send(&ready, &descriptors) {
+            return failed("report to the runtime")(error);
+        }
+        match gate {
+            Gate::Channel => match channel.receive() {
+                Ok(Some((Message::Start, _))) => {}
+                Ok(_) => return Failure::new("the runtime ended before the container was started"),
+                Err(error) => return failed("wait for the start")(error),
+            },
+            Gate::Socket(socket) => match accept_start(socket.as_fd()) {
+                // From now on whoever started the container is told, by this connection.
+                Ok(starter) => return self.start(&starter, before),
+                Err(error) => return failed("wait for the start")(error),
+            },
+        }
+        self.exec(before)
+    }
+
+    fn start(self, starter: &Channel, before: impl FnOnce() -> Step) -> Failure {
+        let failure = self.exec(before);
+        end(starter, failure)
+    }
+
+    fn exec(&self, before: impl FnOnce() -> Step) -> Failure {
+        match before() {
+            Ok(()) => self.program.exec(),
+            Err(failure) => failure,
+        }
+    }
+}
+
+fn accept_start(socket: BorrowedFd<'_>) -> std::io::Result<Channel> {
+    loop {
+        match rustix::net::accept_with(socket, rustix::net::SocketFlags::CLOEXEC) {
+            Ok(connection) => return Ok(Channel::from(connection)),
+            Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+}

@@ -1,0 +1,151 @@
+//! The mounts of a configuration, each prepared as a detached tree and then attached to a place that was resolved
+//! inside the root file system.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use oci_spec::runtime::Mount;
+use rustix::fs::{CWD, Mode, OFlags};
+use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags};
+use wharf_sys::mount::{Attributes, attribute, set_attributes};
+
+use super::{Failure, Step, failed};
+use crate::mount_options::Options;
+use crate::path;
+
+/// What mounting needs to know.
+#[derive(Debug)]
+pub struct Context<'a> {
+    /// The container's root, attached.
+    pub root: BorrowedFd<'a>,
+    /// Relative sources start here.
+    pub bundle: &'a Path,
+    /// Folders of the container's control group: controller and path (`""`: version 2).
+    pub cgroup_paths: &'a [(String, PathBuf)],
+    /// The cgroup namespace is the container's own.
+    pub cgroup_private: bool,
+}
+
+/// Makes one mount.
+pub fn mount(context: &Context<'_>, mount: &Mount) -> Step {
+    let destination = mount.destination();
+    let options = Options::parse(mount.options().as_deref().unwrap_or_default());
+    let kind = mount.typ().as_deref().unwrap_or_default();
+    let what = || format!("mount {} to {}", source_of(mount).display(), destination.display());
+    let tree = match kind {
+        _ if options.bind.is_some() || kind == "bind" => return bind(context, mount, &options),
+        "cgroup" => return super::rootfs::mount_cgroups(context, destination, &options),
+        "cgroup2" => return super::rootfs::mount_cgroups(context, destination, &options),
+        _ => new_file_system(kind, mount, &options).map_err(failed(what()))?,
+    };
+    let place = path::make_folder(context.root, destination).map_err(failed(what()))?;
+    let seed = options.copy_up.then(|| super::rootfs::CopyUp::read(context.root, destination)).transpose()?;
+    attach(tree.as_fd(), place.as_fd()).map_err(failed(what()))?;
+    finish(tree.as_fd(), &options).map_err(failed(what()))?;
+    match seed {
+        Some(seed) => seed.write(tree.as_fd()),
+        None => Ok(()),
+    }
+}
+
+fn source_of(mount: &Mount) -> &Path {
+    mount.source().as_deref().or_else(|| mount.typ().as_deref().map(Path::new)).unwrap_or(Path::new("none"))
+}
+
+/// A new instance of a file system, detached.
+pub fn new_file_system(kind: &str, mount: &Mount, options: &Options) -> std::io::Result<OwnedFd> {
+    let context = rustix::mount::fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC)?;
+    if let Some(source) = mount.source() {
+        rustix::mount::fsconfig_set_string(context.as_fd(), "source", source.as_path())?;
+    }
+    for (key, value) in &options.data {
+        match value {
+            Some(value) => rustix::mount::fsconfig_set_string(context.as_fd(), key.as_str(), value.as_str())?,
+            None => rustix::mount::fsconfig_set_flag(context.as_fd(), key.as_str())?,
+        }
+    }
+    rustix::mount::fsconfig_create(context.as_fd())?;
+    let flags = MountAttrFlags::from_bits_retain(u32::try_from(options.set & !attribute::IDMAP).unwrap_or(0));
+    Ok(rustix::mount::fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, flags)?)
+}
+
+/// A part of the host's tree, or of the container's, at another place.
+fn bind(context: &Context<'_>, mount: &Mount, options: &Options) -> Step {
+    let destination = mount.destination();
+    let source = mount.source().as_deref().ok_or_else(|| {
+        Failure::new(format!("the bind mount to {} has no source", destination.display()))
+    })?;
+    let source = context.bundle.join(source);
+    let what = || format!("bind {} to {}", source.display(), destination.display());
+    let mut flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    if options.bind == Some(true) {
+        flags |= OpenTreeFlags::AT_RECURSIVE;
+    }
+    let tree = rustix::mount::open_tree(CWD, source.as_path(), flags).map_err(failed(what()))?;
+    let folder = path::is_folder(tree.as_fd()).map_err(failed(what()))?;
+    let place = match folder {
+        true => path::make_folder(context.root, destination),
+        false => path::make_file(context.root, destination),
+    };
+    let place = place.map_err(failed(what()))?;
+    let attributes = Attributes { set: options.set, clear: options.clear, ..Attributes::default() };
+    if attributes.set | attributes.clear != 0 {
+        set_attributes(tree.as_fd(), &attributes, false).map_err(failed(what()))?;
+    }
+    attach(tree.as_fd(), place.as_fd()).map_err(failed(what()))?;
+    finish(tree.as_fd(), options).map_err(failed(what()))
+}
+
+/// Puts a detached tree to a place.
+pub fn attach(tree: BorrowedFd<'_>, place: BorrowedFd<'_>) -> std::io::Result<()> {
+    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
+    Ok(rustix::mount::move_mount(tree, "", place, "", flags)?)
+}
+
+/// A copy of the mount (not of the files) that `place` lies on, detached.
+pub fn copy_of(place: BorrowedFd<'_>, recursive: bool) -> std::io::Result<OwnedFd> {
+    let mut flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
+    if recursive {
+        flags |= OpenTreeFlags::AT_RECURSIVE;
+    }
+    Ok(rustix::mount::open_tree(place, "", flags)?)
+}
+
+/// Attributes for all below, and propagation: after attaching, since a detached tree has no peers.
+fn finish(tree: BorrowedFd<'_>, options: &Options) -> std::io::Result<()> {
+    if options.set_recursive | options.clear_recursive != 0 {
+        // The access-time field may not be half cleared.
+        let touches_atime = (options.set_recursive | options.clear_recursive) & attribute::ATIME != 0;
+        let clear = options.clear_recursive | if touches_atime { attribute::ATIME } else { 0 };
+        let attributes = Attributes { set: options.set_recursive, clear, ..Attributes::default() };
+        set_attributes(tree, &attributes, true)?;
+    }
+    for &(propagation, recursive) in &options.propagation {
+        set_attributes(tree, &Attributes { propagation, ..Attributes::default() }, recursive)?;
+    }
+    Ok(())
+}
+
+/// A tmpfs, detached.
+pub fn tmpfs(options: &[(&str, &str)], attributes: u64) -> std::io::Result<OwnedFd> {
+    let context = rustix::mount::fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
+    for (key, value) in options {
+        rustix::mount::fsconfig_set_string(context.as_fd(), *key, *value)?;
+    }
+    rustix::mount::fsconfig_create(context.as_fd())?;
+    let flags = MountAttrFlags::from_bits_retain(u32::try_from(attributes).unwrap_or(0));
+    Ok(rustix::mount::fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, flags)?)
+}
+
+/// The host's /dev/null, checked to be what it says: it is put over files that must not be read (CVE-2025-31133).
+pub fn host_null() -> Step<OwnedFd> {
+    let what = "open /dev/null of the host";
+    let null = rustix::fs::open("/dev/null", OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())
+        .map_err(failed(what))?;
+    let stat = rustix::fs::fstat(&null).map_err(failed(what))?;
+    let is_device = rustix::fs::FileType::from_raw_mode(stat.st_mode).is_char_device();
+    if !is_device || (rustix::fs::major(stat.st_rdev), rustix::fs::minor(stat.st_rdev)) != (1, 3) {
+        return Err(Failure::new("/dev/null of the host is not the null device (1:3); nothing can be masked with it"));
+    }
+    Ok(null)
+}

@@ -37,6 +37,9 @@ pub trait Cgroup: Send + Sync + std::fmt::Debug {
     fn apply(&self, resources: &LinuxResources) -> Result<()>;
     /// Moves a process (and, on version 1, its threads) into the group.
     fn add_process(&self, pid: i32) -> Result<()>;
+    /// Moves the calling process, which has one thread, into the group. Far cheaper than [`Cgroup::add_process`] on
+    /// version 1: a thread that moves only itself needs no lock over all processes of the machine.
+    fn join_self(&self) -> Result<()>;
     /// Directory to pass to `clone3(CLONE_INTO_CGROUP)`; version 2 only.
     fn clone_target(&self) -> Option<BorrowedFd<'_>>;
     /// Host PIDs in this group and all below it.

@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use oci_spec::runtime::{LinuxIdMapping, Process, Spec};
+use oci_spec::runtime::{LinuxIdMapping, Spec};
 use rustix::process::{Signal, WaitId, WaitIdOptions};
 use wharf_cgroup::Cgroup;
 use wharf_sys::process::{Cloned, clone_process, namespace};
@@ -17,10 +17,16 @@ use crate::{CreateRequest, Created, hooks};
 /// Clones, mounts, pivots and drops privileges up to the point before exec (runtime-spec "create").
 /// A failed step leaves no mount, cgroup, file or process.
 pub fn create(request: CreateRequest<'_>) -> Result<Created> {
-    let process = request.spec.process().as_ref().ok_or_else(|| Error::Config("process is missing".into()))?;
+    let process = request
+        .spec
+        .process()
+        .as_ref()
+        .ok_or_else(|| Error::Config("process is missing".into()))?;
     let plan = Plan::new(request.spec, request.netns)?;
     if !plan.is_private(namespace::MOUNT) {
-        return Err(Error::Config("a mount namespace of the container's own is required".into()));
+        return Err(Error::Config(
+            "a mount namespace of the container's own is required".into(),
+        ));
     }
     let cgroup = OwnedCgroup::create(request.spec, request.id)?;
     let (channel, theirs) = Channel::pair().map_err(Error::system("make a socket pair"))?;
@@ -30,31 +36,54 @@ pub fn create(request: CreateRequest<'_>) -> Result<Created> {
             // The parent's end: its closing must be seen when the parent dies.
             drop(channel);
             let channel = &theirs;
-            child::run(&Child { request: &request, process, plan: &plan, channel, cgroup: cgroup.group() })
+            child::run(&Child {
+                request: &request,
+                process,
+                plan: &plan,
+                channel,
+                cgroup: cgroup.group(),
+            })
         }
         Cloned::Parent { pid, pidfd } => (pid, pidfd),
     };
     drop(theirs);
-    let mut init = Init { pid, pidfd: Some(pidfd) };
+    let mut init = Init(Some(pidfd));
     if plan.create & namespace::USER != 0 {
         prepare_user_namespace(&request, cgroup.group(), pid)?;
-        channel.send(&Message::Prepared, &[]).map_err(Error::system("talk to the container"))?;
+        channel
+            .send(&Message::Prepared, &[])
+            .map_err(Error::system("talk to the container"))?;
     }
     let (pty, listener) = wait_until_ready(&channel, Some((&request, pid)))?;
-    let pidfd = init.pidfd.take().ok_or(Error::Vanished)?;
-    Ok(Created { pid, pidfd, pty, listener, cgroup: cgroup.into_group(), channel: Some(channel), started: false })
+    let pidfd = init.0.take().ok_or(Error::Vanished)?;
+    Ok(Created {
+        pid,
+        pidfd,
+        pty,
+        listener,
+        cgroup: cgroup.into_group(),
+        channel: Some(channel),
+        started: false,
+    })
 }
 
 /// Clones with the plan's new namespaces, inside the PID namespace to be joined, if there is one.
 pub(crate) fn clone_into(plan: &Plan, cgroup: Option<BorrowedFd<'_>>) -> Result<Cloned> {
     let Some(target) = &plan.join_pid else {
-        return clone_process(plan.create, cgroup).map_err(Error::system("clone a process into new namespaces"));
+        return clone_process(plan.create, cgroup)
+            .map_err(Error::system("clone a process into new namespaces"));
     };
     // Our own children-to-be change their namespace, not we; afterwards they are to be born here again.
-    let own = rustix::fs::open("/proc/self/ns/pid", rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::CLOEXEC, rustix::fs::Mode::empty())
-        .map_err(Error::system("open our PID namespace"))?;
-    wharf_sys::process::join_namespaces(target.as_fd(), namespace::PID).map_err(Error::system("join the PID namespace"))?;
-    let cloned = clone_process(plan.create, cgroup).map_err(Error::system("clone a process into new namespaces"));
+    let own = rustix::fs::open(
+        "/proc/self/ns/pid",
+        rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::CLOEXEC,
+        rustix::fs::Mode::empty(),
+    )
+    .map_err(Error::system("open our PID namespace"))?;
+    wharf_sys::process::join_namespaces(target.as_fd(), namespace::PID)
+        .map_err(Error::system("join the PID namespace"))?;
+    let cloned = clone_process(plan.create, cgroup)
+        .map_err(Error::system("clone a process into new namespaces"));
     if !matches!(cloned, Ok(Cloned::Child)) {
         wharf_sys::process::join_namespaces(own.as_fd(), namespace::PID)
             .map_err(Error::system("return to our PID namespace"))?;
@@ -68,7 +97,9 @@ pub(crate) fn wait_until_ready(
     hooks_for: Option<(&CreateRequest<'_>, i32)>,
 ) -> Result<(Option<OwnedFd>, Option<OwnedFd>)> {
     loop {
-        let received = channel.receive().map_err(Error::system("listen to the container"))?;
+        let received = channel
+            .receive()
+            .map_err(Error::system("listen to the container"))?;
         let (message, descriptors) = received.ok_or(Error::Vanished)?;
         match message {
             Message::Ready { pty, listener } => {
@@ -81,26 +112,29 @@ pub(crate) fn wait_until_ready(
                 if let Some((request, pid)) = hooks_for
                     && let Some(listed) = request.spec.hooks()
                 {
-                    hooks::run_runtime_hooks(listed, &request.state("creating", pid, request.spec))?;
+                    hooks::run_runtime_hooks(
+                        listed,
+                        &request.state("creating", pid, request.spec),
+                    )?;
                 }
-                channel.send(&Message::HooksDone, &[]).map_err(Error::system("talk to the container"))?;
+                channel
+                    .send(&Message::HooksDone, &[])
+                    .map_err(Error::system("talk to the container"))?;
             }
-            Message::Failed { message, exit_code } => return Err(Error::Init { message, exit_code }),
+            Message::Failed { message, exit_code } => {
+                return Err(Error::Init { message, exit_code });
+            }
             _ => {}
         }
     }
 }
 
 /// A child that is killed and reaped unless it was taken over.
-struct Init {
-    pid: i32,
-    pidfd: Option<OwnedFd>,
-}
+struct Init(Option<OwnedFd>);
 
 impl Drop for Init {
     fn drop(&mut self) {
-        if let Some(pidfd) = self.pidfd.take() {
-            let _ = self.pid;
+        if let Some(pidfd) = self.0.take() {
             kill_and_reap(pidfd.as_fd());
         }
     }
@@ -118,10 +152,20 @@ struct OwnedCgroup(Option<Box<dyn Cgroup>>);
 impl OwnedCgroup {
     fn create(spec: &Spec, id: &str) -> Result<OwnedCgroup> {
         let path = cgroup_path(spec, id);
-        let group = wharf_cgroup::create(&path).map_err(|source| Error::Cgroup { path: path.clone(), source })?;
+        let group = wharf_cgroup::create(&path).map_err(|source| Error::Cgroup {
+            path: path.clone(),
+            source,
+        })?;
         let owned = OwnedCgroup(Some(group));
-        if let Some(resources) = spec.linux().as_ref().and_then(|linux| linux.resources().as_ref()) {
-            owned.group().apply(resources).map_err(|source| Error::Cgroup { path, source })?;
+        if let Some(resources) = spec
+            .linux()
+            .as_ref()
+            .and_then(|linux| linux.resources().as_ref())
+        {
+            owned
+                .group()
+                .apply(resources)
+                .map_err(|source| Error::Cgroup { path, source })?;
         }
         Ok(owned)
     }
@@ -152,8 +196,14 @@ impl Drop for OwnedCgroup {
 
 /// Where the container's group is: as configured, else a folder of its own below the root.
 pub fn cgroup_path(spec: &Spec, id: &str) -> String {
-    let configured = spec.linux().as_ref().and_then(|linux| linux.cgroups_path().as_ref());
-    match configured.and_then(|path| path.to_str()).filter(|path| !path.is_empty()) {
+    let configured = spec
+        .linux()
+        .as_ref()
+        .and_then(|linux| linux.cgroups_path().as_ref());
+    match configured
+        .and_then(|path| path.to_str())
+        .filter(|path| !path.is_empty())
+    {
         Some(path) if path.starts_with('/') => path.to_owned(),
         Some(path) => format!("/{path}"),
         None => format!("/{id}"),
@@ -161,49 +211,68 @@ pub fn cgroup_path(spec: &Spec, id: &str) -> String {
 }
 
 /// Mappings of a new user namespace, and membership in the control group, which the child may not see to itself.
-fn prepare_user_namespace(request: &CreateRequest<'_>, cgroup: &dyn Cgroup, pid: i32) -> Result<()> {
+fn prepare_user_namespace(
+    request: &CreateRequest<'_>,
+    cgroup: &dyn Cgroup,
+    pid: i32,
+) -> Result<()> {
     let linux = request.spec.linux().as_ref();
-    let uids = linux.and_then(|linux| linux.uid_mappings().as_deref()).unwrap_or_default();
-    let gids = linux.and_then(|linux| linux.gid_mappings().as_deref()).unwrap_or_default();
+    let uids = linux
+        .and_then(|linux| linux.uid_mappings().as_deref())
+        .unwrap_or_default();
+    let gids = linux
+        .and_then(|linux| linux.gid_mappings().as_deref())
+        .unwrap_or_default();
     for (file, mappings) in [("uid_map", uids), ("gid_map", gids)] {
         let path = format!("/proc/{pid}/{file}");
-        fs::write(&path, mapping_lines(mappings)).map_err(Error::system(format!("write {path}")))?;
+        fs::write(&path, mapping_lines(mappings))
+            .map_err(Error::system(format!("write {path}")))?;
     }
-    cgroup
-        .add_process(pid)
-        .map_err(|source| Error::Cgroup { path: cgroup_path(request.spec, request.id), source })
+    cgroup.add_process(pid).map_err(|source| Error::Cgroup {
+        path: cgroup_path(request.spec, request.id),
+        source,
+    })
 }
 
 fn mapping_lines(mappings: &[LinuxIdMapping]) -> String {
-    mappings.iter().map(|m| format!("{} {} {}\n", m.container_id(), m.host_id(), m.size())).collect()
+    mappings
+        .iter()
+        .map(|m| format!("{} {} {}\n", m.container_id(), m.host_id(), m.size()))
+        .collect()
 }
 
 impl Created {
     /// Lets init exec. Returns once exec has succeeded, or with the reason why it could not (command not
     /// found: exit code 127, not executable: 126, as [`Error`] says through [`Error::exit_code`]).
     pub fn start(&mut self) -> Result<()> {
-        let channel = self.channel.take().ok_or_else(|| Error::State("the container was started already".into()))?;
-        channel.send(&Message::Start, &[]).map_err(Error::system("talk to the container"))?;
+        let channel = self
+            .channel
+            .take()
+            .ok_or_else(|| Error::State("the container was started already".into()))?;
+        channel
+            .send(&Message::Start, &[])
+            .map_err(Error::system("talk to the container"))?;
         await_exec(&channel)?;
         self.started = true;
         Ok(())
     }
 
     /// Leaves the container to whoever holds the other end of its gate: dropping this value does it no harm.
-    pub fn release(mut self) -> OwnedFd {
+    pub fn leave(mut self) {
         self.started = true;
-        match self.pidfd.try_clone() {
-            Ok(pidfd) => pidfd,
-            Err(_) => unreachable!("a process with this few descriptors can duplicate one"),
-        }
     }
 }
 
 /// Waits for the exec, which closes the child's end, or for the reason why it failed.
 pub(crate) fn await_exec(channel: &Channel) -> Result<()> {
-    match channel.receive().map_err(Error::system("listen to the container"))? {
+    match channel
+        .receive()
+        .map_err(Error::system("listen to the container"))?
+    {
         None => Ok(()),
-        Some((Message::Failed { message, exit_code }, _)) => Err(Error::Init { message, exit_code }),
+        Some((Message::Failed { message, exit_code }, _)) => {
+            Err(Error::Init { message, exit_code })
+        }
         Some(_) => Err(Error::Vanished),
     }
 }
@@ -215,9 +284,4 @@ impl Drop for Created {
             let _ = self.cgroup.delete();
         }
     }
-}
-
-/// The process of a configuration, or why there is none.
-pub fn process_of(spec: &Spec) -> Result<&Process> {
-    spec.process().as_ref().ok_or_else(|| Error::Config("process is missing".into()))
 }

@@ -72,9 +72,14 @@ impl Error {
     }
 
     /// For `map_err` of a system call.
-    pub(crate) fn system<E: Into<io::Error>>(operation: impl Into<String>) -> impl FnOnce(E) -> Error {
+    pub(crate) fn system<E: Into<io::Error>>(
+        operation: impl Into<String>,
+    ) -> impl FnOnce(E) -> Error {
         let operation = operation.into();
-        move |source| Error::System { operation, source: source.into() }
+        move |source| Error::System {
+            operation,
+            source: source.into(),
+        }
     }
 
     /// The message with all its causes in one line.

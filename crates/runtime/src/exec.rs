@@ -2,7 +2,7 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 
-use oci_spec::runtime::{LinuxNamespaceType, Spec};
+use oci_spec::runtime::Spec;
 use rustix::process::{Pid, PidfdFlags};
 use wharf_sys::process::{Cloned, namespace};
 
@@ -17,13 +17,18 @@ use crate::{ExecRequest, Executed, Gate, Stdio};
 /// Runs a process in the namespaces, cgroup and security context of a running container. The process is a child of the
 /// caller, although it lives in another PID namespace.
 pub fn exec(request: ExecRequest<'_>) -> Result<Executed> {
-    let pid = Pid::from_raw(request.init).ok_or_else(|| Error::State("the container is not running".into()))?;
-    let init = rustix::process::pidfd_open(pid, PidfdFlags::empty())
-        .map_err(Error::system(format!("open the container's process {}", request.init)))?;
+    let pid = Pid::from_raw(request.init)
+        .ok_or_else(|| Error::State("the container is not running".into()))?;
+    let init = rustix::process::pidfd_open(pid, PidfdFlags::empty()).map_err(Error::system(
+        format!("open the container's process {}", request.init),
+    ))?;
     let joined = joined_flags(request.spec);
     let path = cgroup_path(request.spec, request.id);
     let cgroup = wharf_cgroup::open(&path).map_err(|source| Error::Cgroup { path, source })?;
-    let plan = Plan { join_pid: (joined & namespace::PID != 0).then_some(init), ..Plan::default() };
+    let plan = Plan {
+        join_pid: (joined & namespace::PID != 0).then_some(init),
+        ..Plan::default()
+    };
     let (channel, theirs) = Channel::pair().map_err(Error::system("make a socket pair"))?;
     let pidfd = match clone_into(&plan, cgroup.clone_target())? {
         Cloned::Child => {
@@ -34,11 +39,16 @@ pub fn exec(request: ExecRequest<'_>) -> Result<Executed> {
             };
             child::end(&theirs, failure)
         }
-        Cloned::Parent { pid, pidfd } => Reaped { pid, pidfd: Some(pidfd) },
+        Cloned::Parent { pid, pidfd } => Reaped {
+            pid,
+            pidfd: Some(pidfd),
+        },
     };
     drop(theirs);
     let (pty, _listener) = wait_until_ready(&channel, None)?;
-    channel.send(&Message::Start, &[]).map_err(Error::system("talk to the process"))?;
+    channel
+        .send(&Message::Start, &[])
+        .map_err(Error::system("talk to the process"))?;
     await_exec(&channel)?;
     pidfd.into_executed(pty)
 }
@@ -52,7 +62,11 @@ struct Reaped {
 impl Reaped {
     fn into_executed(mut self, pty: Option<OwnedFd>) -> Result<Executed> {
         let pidfd = self.pidfd.take().ok_or(Error::Vanished)?;
-        Ok(Executed { pid: self.pid, pidfd, pty })
+        Ok(Executed {
+            pid: self.pid,
+            pidfd,
+            pty,
+        })
     }
 }
 
@@ -65,36 +79,61 @@ impl Drop for Reaped {
 }
 
 /// The child's side: control group first, while the host's is in sight; then the container's namespaces.
-fn enter(request: &ExecRequest<'_>, cgroup: &dyn wharf_cgroup::Cgroup, joined: u64) -> Step<child::ReadyToExec> {
+fn enter(
+    request: &ExecRequest<'_>,
+    cgroup: &dyn wharf_cgroup::Cgroup,
+    joined: u64,
+) -> Step<child::ReadyToExec> {
     rustix::process::umask(rustix::fs::Mode::empty());
     // What this process holds of the host's must not be read by the container it enters (CVE-2016-9962).
     rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)
         .map_err(failed("protect the process from being traced"))?;
-    cgroup.join_self().map_err(|e| Failure::new(crate::cgroup_words(&e)))?;
+    cgroup
+        .join_self()
+        .map_err(|e| Failure::new(crate::cgroup_words(&e)))?;
     kernel_settings::set_oom_score(request.process)?;
-    let pid = Pid::from_raw(request.init).ok_or_else(|| Failure::new("the container is not running"))?;
-    let init = rustix::process::pidfd_open(pid, PidfdFlags::empty()).map_err(failed("open the container's process"))?;
-    wharf_sys::process::join_namespaces(init.as_fd(), joined).map_err(failed("join the container's namespaces"))?;
+    let pid =
+        Pid::from_raw(request.init).ok_or_else(|| Failure::new("the container is not running"))?;
+    let init = rustix::process::pidfd_open(pid, PidfdFlags::empty())
+        .map_err(failed("open the container's process"))?;
+    wharf_sys::process::join_namespaces(init.as_fd(), joined)
+        .map_err(failed("join the container's namespaces"))?;
     rustix::process::setsid().map_err(failed("begin a session"))?;
     let console = match request.stdio {
         Stdio::Pty => {
-            let root = rustix::fs::open("/", rustix::fs::OFlags::PATH | rustix::fs::OFlags::CLOEXEC, rustix::fs::Mode::empty())
-                .map_err(failed("open the container's root"))?;
+            let root = rustix::fs::open(
+                "/",
+                rustix::fs::OFlags::PATH | rustix::fs::OFlags::CLOEXEC,
+                rustix::fs::Mode::empty(),
+            )
+            .map_err(failed("open the container's root"))?;
             let size = request.process.console_size().map(|size| {
-                (u16::try_from(size.height()).unwrap_or(u16::MAX), u16::try_from(size.width()).unwrap_or(u16::MAX))
+                (
+                    u16::try_from(size.height()).unwrap_or(u16::MAX),
+                    u16::try_from(size.width()).unwrap_or(u16::MAX),
+                )
             });
             Some(console::open(root.as_fd(), size)?)
         }
         _ => None,
     };
-    child::finish(request.process, request.spec, &request.stdio, console, request.preserve_fds)
+    child::finish(
+        request.process,
+        request.spec,
+        &request.stdio,
+        console,
+        request.preserve_fds,
+    )
 }
 
 /// The namespaces that the container does not share with the host.
 fn joined_flags(spec: &Spec) -> u64 {
-    let listed = spec.linux().as_ref().and_then(|linux| linux.namespaces().as_ref());
-    let all = listed.into_iter().flatten().fold(0, |bits, entry| bits | flag(entry.typ()));
-    // A network namespace that was handed over as a descriptor is listed like any other.
-    let _ = LinuxNamespaceType::Network;
-    all
+    let listed = spec
+        .linux()
+        .as_ref()
+        .and_then(|linux| linux.namespaces().as_ref());
+    listed
+        .into_iter()
+        .flatten()
+        .fold(0, |bits, entry| bits | flag(entry.typ()))
 }

@@ -17,21 +17,33 @@ const QUOTED_BYTES_MAX: u64 = 4096;
 /// Whether there are hooks that run on the runtime's side before the change of root.
 pub fn has_runtime_hooks(hooks: &Hooks) -> bool {
     #[allow(deprecated)]
-    let prestart = hooks.prestart().as_ref().is_some_and(|list| !list.is_empty());
-    prestart || hooks.create_runtime().as_ref().is_some_and(|list| !list.is_empty())
+    let prestart = hooks
+        .prestart()
+        .as_ref()
+        .is_some_and(|list| !list.is_empty());
+    prestart
+        || hooks
+            .create_runtime()
+            .as_ref()
+            .is_some_and(|list| !list.is_empty())
 }
 
 /// Runs the hooks of that moment: `prestart` (deprecated, still used), then `createRuntime`.
 pub fn run_runtime_hooks(hooks: &Hooks, state: &str) -> Result<()> {
     #[allow(deprecated)]
     let prestart = hooks.prestart().iter().flatten();
-    prestart.chain(hooks.create_runtime().iter().flatten()).try_for_each(|hook| run(hook, state))
+    prestart
+        .chain(hooks.create_runtime().iter().flatten())
+        .try_for_each(|hook| run(hook, state))
 }
 
 /// Runs one hook to its end, or to its time limit.
 pub fn run(hook: &Hook, state: &str) -> Result<()> {
     let path = hook.path();
-    let fail = |message: String| Error::Hook { path: path.clone(), message };
+    let fail = |message: String| Error::Hook {
+        path: path.clone(),
+        message,
+    };
     let args = hook.args().as_deref().unwrap_or_default();
     let mut command = Command::new(path);
     if let Some(name) = args.first() {
@@ -43,13 +55,20 @@ pub fn run(hook: &Hook, state: &str) -> Result<()> {
             command.env(key, value);
         }
     }
-    let spawned = command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn();
+    let spawned = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn();
     let mut child = spawned.map_err(|e| fail(e.to_string()))?;
     if let Some(mut stdin) = child.stdin.take() {
         // A hook that does not want to know its state closes the pipe early.
         let _ = stdin.write_all(state.as_bytes());
     }
-    let limit = hook.timeout().and_then(|seconds| u64::try_from(seconds).ok()).filter(|seconds| *seconds > 0);
+    let limit = hook
+        .timeout()
+        .and_then(|seconds| u64::try_from(seconds).ok())
+        .filter(|seconds| *seconds > 0);
     if let Some(seconds) = limit
         && !ends_within(&child, Duration::from_secs(seconds)).map_err(|e| fail(e.to_string()))?
     {
@@ -63,7 +82,11 @@ pub fn run(hook: &Hook, state: &str) -> Result<()> {
         let _ = stderr.take(QUOTED_BYTES_MAX).read_to_string(&mut said);
     }
     let status = child.wait().map_err(|e| fail(e.to_string()))?;
-    if status.success() { Ok(()) } else { Err(fail(format!("{status}, stderr: {}", said.trim()))) }
+    if status.success() {
+        Ok(())
+    } else {
+        Err(fail(format!("{status}, stderr: {}", said.trim())))
+    }
 }
 
 fn ends_within(child: &Child, limit: Duration) -> std::io::Result<bool> {
@@ -72,8 +95,14 @@ fn ends_within(child: &Child, limit: Duration) -> std::io::Result<bool> {
     let end = Instant::now() + limit;
     loop {
         let left = end.saturating_duration_since(Instant::now());
-        let timeout = Timespec { tv_sec: left.as_secs() as i64, tv_nsec: left.subsec_nanos().into() };
-        match rustix::event::poll(&mut [PollFd::new(&pidfd.as_fd(), PollFlags::IN)], Some(&timeout)) {
+        let timeout = Timespec {
+            tv_sec: left.as_secs() as i64,
+            tv_nsec: left.subsec_nanos().into(),
+        };
+        match rustix::event::poll(
+            &mut [PollFd::new(&pidfd.as_fd(), PollFlags::IN)],
+            Some(&timeout),
+        ) {
             Ok(0) => return Ok(false),
             Ok(_) => return Ok(true),
             Err(rustix::io::Errno::INTR) => {}

@@ -96,7 +96,11 @@ pub(crate) fn state_json(id: &str, status: &str, pid: i32, bundle: &Path, spec: 
         "pid": pid,
         "bundle": bundle,
     });
-    if let Some(annotations) = spec.annotations().as_ref().filter(|annotations| !annotations.is_empty()) {
+    if let Some(annotations) = spec
+        .annotations()
+        .as_ref()
+        .filter(|annotations| !annotations.is_empty())
+    {
         state["annotations"] = serde_json::json!(annotations);
     }
     state.to_string()

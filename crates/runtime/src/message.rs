@@ -5,8 +5,8 @@ use std::mem::MaybeUninit;
 use std::os::fd::{BorrowedFd, OwnedFd};
 
 use rustix::net::{
-    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
-    SendFlags, SocketFlags, SocketType,
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags, SocketFlags, SocketType,
 };
 use serde::{Deserialize, Serialize};
 
@@ -31,8 +31,6 @@ pub enum Message {
     },
     /// To the child: exec.
     Start,
-    /// From an intermediate process: PID of the process it cloned, in the caller's PID namespace by pidfd.
-    Cloned,
     /// From the child: it failed and is gone.
     Failed {
         /// For a person.
@@ -46,11 +44,21 @@ pub enum Message {
 #[derive(Debug)]
 pub struct Channel(OwnedFd);
 
+impl From<OwnedFd> for Channel {
+    fn from(socket: OwnedFd) -> Channel {
+        Channel(socket)
+    }
+}
+
 impl Channel {
     /// Two connected ends, closed by exec.
     pub fn pair() -> io::Result<(Channel, Channel)> {
-        let (a, b) =
-            rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
+        let (a, b) = rustix::net::socketpair(
+            AddressFamily::UNIX,
+            SocketType::SEQPACKET,
+            SocketFlags::CLOEXEC,
+            None,
+        )?;
         Ok((Channel(a), Channel(b)))
     }
 
@@ -59,7 +67,10 @@ impl Channel {
         let mut bytes = serde_json::to_vec(message)?;
         // A packet cut off would not parse at the other side: only an error's text can be long.
         if bytes.len() > MESSAGE_BYTES_MAX {
-            let short = Message::Failed { message: "the error message is too long to be told".into(), exit_code: 125 };
+            let short = Message::Failed {
+                message: "the error message is too long to be told".into(),
+                exit_code: 125,
+            };
             bytes = serde_json::to_vec(&short)?;
         }
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS_MAX))];
@@ -67,7 +78,12 @@ impl Channel {
         if !descriptors.is_empty() {
             control.push(SendAncillaryMessage::ScmRights(descriptors));
         }
-        rustix::net::sendmsg(&self.0, &[IoSlice::new(&bytes)], &mut control, SendFlags::NOSIGNAL)?;
+        rustix::net::sendmsg(
+            &self.0,
+            &[IoSlice::new(&bytes)],
+            &mut control,
+            SendFlags::NOSIGNAL,
+        )?;
         Ok(())
     }
 
@@ -93,7 +109,10 @@ impl Channel {
                 descriptors.extend(rights);
             }
         }
-        Ok(Some((serde_json::from_slice(&bytes[..received.bytes])?, descriptors)))
+        Ok(Some((
+            serde_json::from_slice(&bytes[..received.bytes])?,
+            descriptors,
+        )))
     }
 }
 
@@ -106,13 +125,36 @@ mod tests {
     fn messages_carry_descriptors_and_an_end_is_seen() {
         let (a, b) = Channel::pair().unwrap();
         let file = std::fs::File::open("/dev/null").unwrap();
-        a.send(&Message::Ready { pty: true, listener: false }, &[file.as_fd()]).unwrap();
-        a.send(&Message::Failed { message: "x".repeat(40_000), exit_code: 1 }, &[]).unwrap();
+        a.send(
+            &Message::Ready {
+                pty: true,
+                listener: false,
+            },
+            &[file.as_fd()],
+        )
+        .unwrap();
+        a.send(
+            &Message::Failed {
+                message: "x".repeat(40_000),
+                exit_code: 1,
+            },
+            &[],
+        )
+        .unwrap();
         drop(a);
         let (message, descriptors) = b.receive().unwrap().unwrap();
-        assert!(matches!(message, Message::Ready { pty: true, listener: false }));
+        assert!(matches!(
+            message,
+            Message::Ready {
+                pty: true,
+                listener: false
+            }
+        ));
         assert_eq!(descriptors.len(), 1);
-        assert!(matches!(b.receive().unwrap().unwrap().0, Message::Failed { exit_code: 125, .. }));
+        assert!(matches!(
+            b.receive().unwrap().unwrap().0,
+            Message::Failed { exit_code: 125, .. }
+        ));
         assert!(b.receive().unwrap().is_none());
     }
 }

@@ -79,7 +79,9 @@ pub fn propagation_of(word: &str) -> Option<(u64, bool)> {
         "unbindable" => Some(propagation::UNBINDABLE),
         _ => None,
     };
-    kind(word).map(|k| (k, false)).or_else(|| word.strip_prefix('r').and_then(kind).map(|k| (k, true)))
+    kind(word)
+        .map(|k| (k, false))
+        .or_else(|| word.strip_prefix('r').and_then(kind).map(|k| (k, true)))
 }
 
 /// Bits to set and to clear.
@@ -117,7 +119,10 @@ mod tests {
     #[test]
     fn the_last_word_wins() {
         let options = parse("ro,nosuid,rw,noatime,relatime");
-        assert_eq!((options.set, options.clear), (attr::NOSUID, attr::RDONLY | attr::ATIME));
+        assert_eq!(
+            (options.set, options.clear),
+            (attr::NOSUID, attr::RDONLY | attr::ATIME)
+        );
     }
 
     #[test]
@@ -126,8 +131,23 @@ mod tests {
         assert_eq!(options.bind, Some(true));
         assert_eq!(options.propagation, [(propagation::PRIVATE, true)]);
         assert_eq!(options.set_recursive, attr::RDONLY);
-        let data: Vec<_> = options.data.iter().map(|(k, v)| (k.as_str(), v.as_deref())).collect();
-        assert_eq!(data, [("mode", Some("755")), ("size", Some("64m")), ("newinstance", None)]);
-        assert_eq!(parse("relatime").set_recursive, 0, "relatime is not a recursive elatime");
+        let data: Vec<_> = options
+            .data
+            .iter()
+            .map(|(k, v)| (k.as_str(), v.as_deref()))
+            .collect();
+        assert_eq!(
+            data,
+            [
+                ("mode", Some("755")),
+                ("size", Some("64m")),
+                ("newinstance", None)
+            ]
+        );
+        assert_eq!(
+            parse("relatime").set_recursive,
+            0,
+            "relatime is not a recursive elatime"
+        );
     }
 }

@@ -41,12 +41,18 @@ impl Plan {
     /// Reads the plan from the configuration; `netns` replaces what it says about the network.
     pub fn new(spec: &Spec, netns: Option<BorrowedFd<'_>>) -> Result<Plan> {
         let mut plan = Plan::default();
-        let listed = spec.linux().as_ref().and_then(|linux| linux.namespaces().as_ref());
+        let listed = spec
+            .linux()
+            .as_ref()
+            .and_then(|linux| linux.namespaces().as_ref());
         let mut seen = 0;
         for entry in listed.into_iter().flatten() {
             let bit = flag(entry.typ());
             if seen & bit != 0 {
-                return Err(Error::Config(format!("namespace {} is listed twice", entry.typ())));
+                return Err(Error::Config(format!(
+                    "namespace {} is listed twice",
+                    entry.typ()
+                )));
             }
             seen |= bit;
             if bit == namespace::NETWORK && netns.is_some() {
@@ -61,7 +67,9 @@ impl Plan {
             }
         }
         if let Some(netns) = netns {
-            let copy = netns.try_clone_to_owned().map_err(Error::system("keep the network namespace"))?;
+            let copy = netns
+                .try_clone_to_owned()
+                .map_err(Error::system("keep the network namespace"))?;
             plan.add_join(namespace::NETWORK, copy);
         }
         // A user namespace first: the rights over the others come with it.
@@ -103,6 +111,11 @@ impl Plan {
 }
 
 fn open(path: &std::path::Path) -> Result<OwnedFd> {
-    rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
-        .map_err(|e| Error::File { operation: "open namespace", path: path.to_owned(), source: e.into() })
+    rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).map_err(|e| {
+        Error::File {
+            operation: "open namespace",
+            path: path.to_owned(),
+            source: e.into(),
+        }
+    })
 }

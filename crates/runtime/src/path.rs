@@ -16,7 +16,13 @@ const LINKS_MAX: usize = 40;
 /// magic ones of procfs.
 pub fn open(root: BorrowedFd<'_>, path: &Path, flags: OFlags) -> io::Result<OwnedFd> {
     let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-    Ok(rustix::fs::openat2(root, relative(path), flags | OFlags::CLOEXEC, Mode::empty(), resolve)?)
+    Ok(rustix::fs::openat2(
+        root,
+        relative(path),
+        flags | OFlags::CLOEXEC,
+        Mode::empty(),
+        resolve,
+    )?)
 }
 
 /// Opens a path for use as a place: `O_PATH`.
@@ -98,7 +104,9 @@ fn link_target(folder: &OwnedFd, name: &Path) -> io::Result<Option<PathBuf>> {
     match rustix::fs::readlinkat(folder, name, Vec::new()) {
         Ok(target) => {
             use std::os::unix::ffi::OsStringExt;
-            Ok(Some(PathBuf::from(std::ffi::OsString::from_vec(target.into_bytes()))))
+            Ok(Some(PathBuf::from(std::ffi::OsString::from_vec(
+                target.into_bytes(),
+            ))))
         }
         Err(Errno::INVAL) => Ok(None),
         Err(error) => Err(error.into()),
@@ -117,13 +125,11 @@ fn components(path: &Path) -> Vec<PathBuf> {
 
 fn relative(path: &Path) -> &Path {
     let inside = path.strip_prefix("/").unwrap_or(path);
-    if inside.as_os_str().is_empty() { Path::new(".") } else { inside }
-}
-
-/// Path of an open descriptor for calls that take paths only.
-pub fn of_descriptor(fd: BorrowedFd<'_>) -> PathBuf {
-    use std::os::fd::AsRawFd;
-    PathBuf::from(format!("/proc/self/fd/{}", fd.as_raw_fd()))
+    if inside.as_os_str().is_empty() {
+        Path::new(".")
+    } else {
+        inside
+    }
 }
 
 /// Whether `fd` is a folder.
@@ -141,7 +147,12 @@ mod tests {
 
     fn root() -> (tempfile::TempDir, OwnedFd) {
         let folder = tempfile::tempdir().unwrap();
-        let fd = rustix::fs::open(folder.path(), OFlags::PATH | OFlags::DIRECTORY, Mode::empty()).unwrap();
+        let fd = rustix::fs::open(
+            folder.path(),
+            OFlags::PATH | OFlags::DIRECTORY,
+            Mode::empty(),
+        )
+        .unwrap();
         (folder, fd)
     }
 
@@ -153,8 +164,16 @@ mod tests {
         symlink("/etc", folder.path().join("absolute")).unwrap();
         symlink("../../../../etc", folder.path().join("climbing")).unwrap();
         for link in ["absolute", "climbing"] {
-            let file = open(fd.as_fd(), &Path::new("/").join(link).join("passwd"), OFlags::RDONLY).unwrap();
-            assert_eq!(std::io::read_to_string(fs::File::from(file)).unwrap(), "inside");
+            let file = open(
+                fd.as_fd(),
+                &Path::new("/").join(link).join("passwd"),
+                OFlags::RDONLY,
+            )
+            .unwrap();
+            assert_eq!(
+                std::io::read_to_string(fs::File::from(file)).unwrap(),
+                "inside"
+            );
         }
     }
 

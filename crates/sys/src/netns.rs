@@ -11,3 +11,29 @@ pub fn unshare_network() -> rustix::io::Result<()> {
     // something else here. Only `CLONE_NEWNET` is passed; descriptors and memory stay shared as they were.
     unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWNET) }
 }
+
+/// Brings `lo` of the calling thread's network namespace up.
+///
+/// # Errors
+/// What socket(2) and ioctl(2) with `SIOCSIFFLAGS` give.
+pub fn bring_loopback_up() -> std::io::Result<()> {
+    use std::os::fd::AsRawFd;
+    let socket = rustix::net::socket_with(
+        rustix::net::AddressFamily::INET,
+        rustix::net::SocketType::DGRAM,
+        rustix::net::SocketFlags::CLOEXEC,
+        None,
+    )?;
+    // SAFETY: ifreq is plain data, for which all-zero is a valid value.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    request.ifr_name[0] = b'l' as libc::c_char;
+    request.ifr_name[1] = b'o' as libc::c_char;
+    request.ifr_ifru.ifru_flags = (libc::IFF_UP | libc::IFF_RUNNING) as libc::c_short;
+    // SAFETY: SIOCSIFFLAGS reads one ifreq, which lives through the call; the name in it ends with a zero byte.
+    let result = unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS, &raw const request) };
+    if result < 0 {
+        Err(std::io::Error::last_os_error())
+    } else {
+        Ok(())
+    }
+}

@@ -8,7 +8,10 @@ use wharf_sys::process::namespace;
 
 use super::mounts::Context;
 use super::program::Program;
-use super::{Failure, Step, console, devices, failed, identity, kernel_settings, masks, mounts, program, rootfs};
+use super::{
+    Failure, Step, console, devices, failed, identity, kernel_settings, masks, mounts, program,
+    rootfs,
+};
 use crate::message::{Channel, Message};
 use crate::namespaces::Plan;
 use crate::{CreateRequest, Gate, Stdio, hooks};
@@ -41,7 +44,9 @@ impl Child<'_> {
     fn become_container(&self) -> Failure {
         match self.prepare() {
             Err(failure) => failure,
-            Ok(ready) => ready.wait_and_exec(self.channel, &self.request.gate, || self.start_hooks()),
+            Ok(ready) => {
+                ready.wait_and_exec(self.channel, &self.request.gate, || self.start_hooks())
+            }
         }
     }
 
@@ -54,7 +59,13 @@ impl Child<'_> {
         let console = self.build_root()?;
         kernel_settings::set_sysctls(self.spec())?;
         kernel_settings::set_personality(self.spec())?;
-        finish(self.process, self.spec(), &self.request.stdio, console, self.request.preserve_fds)
+        finish(
+            self.process,
+            self.spec(),
+            &self.request.stdio,
+            console,
+            self.request.preserve_fds,
+        )
     }
 
     fn spec(&self) -> &Spec {
@@ -70,14 +81,20 @@ impl Child<'_> {
             self.expect_prepared()?;
             become_root_of_namespace()?;
         } else {
-            self.cgroup.join_self().map_err(|e| Failure::new(crate::cgroup_words(&e)))?;
+            self.cgroup
+                .join_self()
+                .map_err(|e| Failure::new(crate::cgroup_words(&e)))?;
         }
-        self.plan.join_all().map_err(failed("join the namespaces"))?;
+        self.plan
+            .join_all()
+            .map_err(failed("join the namespaces"))?;
         if self.plan.new_cgroup {
-            wharf_sys::process::leave_namespaces(namespace::CGROUP).map_err(failed("make a cgroup namespace"))?;
+            wharf_sys::process::leave_namespaces(namespace::CGROUP)
+                .map_err(failed("make a cgroup namespace"))?;
         }
         if self.plan.new_time {
-            wharf_sys::process::leave_namespaces(namespace::TIME).map_err(failed("make a time namespace"))?;
+            wharf_sys::process::leave_namespaces(namespace::TIME)
+                .map_err(failed("make a time namespace"))?;
             kernel_settings::set_time_offsets(self.spec())?;
         }
         if self.plan.create & namespace::NETWORK != 0 {
@@ -87,9 +104,15 @@ impl Child<'_> {
     }
 
     fn expect_prepared(&self) -> Step {
-        match self.channel.receive().map_err(failed("wait for the runtime"))? {
+        match self
+            .channel
+            .receive()
+            .map_err(failed("wait for the runtime"))?
+        {
             Some((Message::Prepared, _)) => Ok(()),
-            _ => Err(Failure::new("the runtime ended before the container was prepared")),
+            _ => Err(Failure::new(
+                "the runtime ended before the container was prepared",
+            )),
         }
     }
 
@@ -127,7 +150,10 @@ impl Child<'_> {
 
     fn make_console(&self, root: BorrowedFd<'_>) -> Step<console::Console> {
         let size = self.process.console_size().map(|size| {
-            (u16::try_from(size.height()).unwrap_or(u16::MAX), u16::try_from(size.width()).unwrap_or(u16::MAX))
+            (
+                u16::try_from(size.height()).unwrap_or(u16::MAX),
+                u16::try_from(size.width()).unwrap_or(u16::MAX),
+            )
         });
         let console = console::open(root, size)?;
         console::bind_console(root, console.slave.as_fd())?;
@@ -136,15 +162,25 @@ impl Child<'_> {
 
     /// The hooks between the mounts and the change of root: the runtime's own first, then the container's.
     fn run_hooks(&self, _root: BorrowedFd<'_>) -> Step {
-        let Some(listed) = self.spec().hooks() else { return Ok(()) };
+        let Some(listed) = self.spec().hooks() else {
+            return Ok(());
+        };
         if hooks::has_runtime_hooks(listed) {
-            self.channel.send(&Message::AtHooks, &[]).map_err(failed("report to the runtime"))?;
-            match self.channel.receive().map_err(failed("wait for the hooks"))? {
+            self.channel
+                .send(&Message::AtHooks, &[])
+                .map_err(failed("report to the runtime"))?;
+            match self
+                .channel
+                .receive()
+                .map_err(failed("wait for the hooks"))?
+            {
                 Some((Message::HooksDone, _)) => {}
                 _ => return Err(Failure::new("the runtime ended before the hooks ran")),
             }
         }
-        let state = self.request.state("creating", std::process::id() as i32, self.spec());
+        let state = self
+            .request
+            .state("creating", std::process::id() as i32, self.spec());
         for hook in listed.create_container().iter().flatten() {
             hooks::run(hook, &state).map_err(|e| Failure::new(e.chain()))?;
         }
@@ -152,8 +188,12 @@ impl Child<'_> {
     }
 
     fn start_hooks(&self) -> Step {
-        let Some(listed) = self.spec().hooks() else { return Ok(()) };
-        let state = self.request.state("created", std::process::id() as i32, self.spec());
+        let Some(listed) = self.spec().hooks() else {
+            return Ok(());
+        };
+        let state = self
+            .request
+            .state("created", std::process::id() as i32, self.spec());
         for hook in listed.start_container().iter().flatten() {
             hooks::run(hook, &state).map_err(|e| Failure::new(e.chain()))?;
         }
@@ -162,8 +202,10 @@ impl Child<'_> {
 }
 
 fn become_root_of_namespace() -> Step {
-    rustix::thread::set_thread_res_gid(Gid::ROOT, Gid::ROOT, Gid::ROOT).map_err(failed("become group 0"))?;
-    rustix::thread::set_thread_res_uid(Uid::ROOT, Uid::ROOT, Uid::ROOT).map_err(failed("become user 0"))
+    rustix::thread::set_thread_res_gid(Gid::ROOT, Gid::ROOT, Gid::ROOT)
+        .map_err(failed("become group 0"))?;
+    rustix::thread::set_thread_res_uid(Uid::ROOT, Uid::ROOT, Uid::ROOT)
+        .map_err(failed("become user 0"))
 }
 
 /// A process that lacks only the signal and the exec.
@@ -185,10 +227,14 @@ pub fn finish(
     kernel_settings::set_limits(process.rlimits().as_deref().unwrap_or_default())?;
     kernel_settings::set_priorities(process)?;
     place_streams(stdio, console.as_ref())?;
-    wharf_sys::process::close_on_exec_from(3 + preserve_fds).map_err(failed("close descriptors of the host"))?;
+    wharf_sys::process::close_on_exec_from(3 + preserve_fds)
+        .map_err(failed("close descriptors of the host"))?;
     let may_set_groups = may_set_groups();
     // As the user the program will have: a folder only root may enter is no working folder for another user.
-    let seccomp = spec.linux().as_ref().and_then(|linux| linux.seccomp().as_ref());
+    let seccomp = spec
+        .linux()
+        .as_ref()
+        .and_then(|linux| linux.seccomp().as_ref());
     let no_new_privileges = process.no_new_privileges().unwrap_or(false);
     identity::forbid_new_privileges(process)?;
     let mut listener = None;
@@ -207,7 +253,11 @@ pub fn finish(
     if no_new_privileges && let Some(seccomp) = seccomp {
         listener = crate::seccomp::load(seccomp)?;
     }
-    Ok(ReadyToExec { program, pty: console.map(|console| console.master), listener })
+    Ok(ReadyToExec {
+        program,
+        pty: console.map(|console| console.master),
+        listener,
+    })
 }
 
 /// In a user namespace whose setgroups file says `deny` the groups stay as they are.
@@ -220,18 +270,30 @@ fn place_streams(stdio: &Stdio<'_>, console: Option<&console::Console>) -> Step 
     if let Some(console) = console {
         console::take_control(console.slave.as_fd())?;
         for number in 0..3 {
-            wharf_sys::process::place_descriptor(console.slave.as_fd(), number).map_err(failed(what))?;
+            wharf_sys::process::place_descriptor(console.slave.as_fd(), number)
+                .map_err(failed(what))?;
         }
         return Ok(());
     }
-    if let Stdio::Pipes { stdin, stdout, stderr } = stdio {
+    if let Stdio::Pipes {
+        stdin,
+        stdout,
+        stderr,
+    } = stdio
+    {
         for (number, stream) in (0..).zip([stdin, stdout, stderr]) {
             match stream {
-                Some(stream) => wharf_sys::process::place_descriptor(*stream, number).map_err(failed(what))?,
+                Some(stream) => {
+                    wharf_sys::process::place_descriptor(*stream, number).map_err(failed(what))?
+                }
                 None => {
-                    let null = std::fs::File::options().read(true).write(true).open("/dev/null");
+                    let null = std::fs::File::options()
+                        .read(true)
+                        .write(true)
+                        .open("/dev/null");
                     let null = null.map_err(failed(what))?;
-                    wharf_sys::process::place_descriptor(null.as_fd(), number).map_err(failed(what))?;
+                    wharf_sys::process::place_descriptor(null.as_fd(), number)
+                        .map_err(failed(what))?;
                 }
             }
         }
@@ -241,10 +303,21 @@ fn place_streams(stdio: &Stdio<'_>, console: Option<&console::Console>) -> Step 
 
 impl ReadyToExec {
     /// Reports, waits to be let go, and execs. Returns only on failure.
-    pub fn wait_and_exec(self, channel: &Channel, gate: &Gate, before: impl FnOnce() -> Step) -> Failure {
-        let descriptors: Vec<BorrowedFd<'_>> =
-            [&self.pty, &self.listener].into_iter().flatten().map(AsFd::as_fd).collect();
-        let ready = Message::Ready { pty: self.pty.is_some(), listener: self.listener.is_some() };
+    pub fn wait_and_exec(
+        self,
+        channel: &Channel,
+        gate: &Gate,
+        before: impl FnOnce() -> Step,
+    ) -> Failure {
+        let descriptors: Vec<BorrowedFd<'_>> = [&self.pty, &self.listener]
+            .into_iter()
+            .flatten()
+            .map(AsFd::as_fd)
+            .collect();
+        let ready = Message::Ready {
+            pty: self.pty.is_some(),
+            listener: self.listener.is_some(),
+        };
         if let Err(error) = channel.send(&ready, &descriptors) {
             return failed("report to the runtime")(error);
         }

@@ -30,7 +30,12 @@ pub fn open(root: BorrowedFd<'_>, size: Option<(u16, u16)>) -> Step<Console> {
     let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
     let slave = rustix::pty::ioctl_tiocgptpeer(&master, flags).map_err(failed(what))?;
     if let Some((height, width)) = size {
-        let size = Winsize { ws_row: height, ws_col: width, ws_xpixel: 0, ws_ypixel: 0 };
+        let size = Winsize {
+            ws_row: height,
+            ws_col: width,
+            ws_xpixel: 0,
+            ws_ypixel: 0,
+        };
         rustix::termios::tcsetwinsize(&slave, size).map_err(failed(what))?;
     }
     Ok(Console { master, slave })

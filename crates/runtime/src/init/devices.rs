@@ -13,8 +13,14 @@ use super::{Step, failed, mounts};
 use crate::path;
 
 /// Name, major and minor number of the devices that every container has.
-const DEFAULT: &[(&str, u32, u32)] =
-    &[("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0)];
+const DEFAULT: &[(&str, u32, u32)] = &[
+    ("null", 1, 3),
+    ("zero", 1, 5),
+    ("full", 1, 7),
+    ("random", 1, 8),
+    ("urandom", 1, 9),
+    ("tty", 5, 0),
+];
 
 const LINKS: &[(&str, &str)] = &[
     ("fd", "/proc/self/fd"),
@@ -27,7 +33,9 @@ const LINKS: &[(&str, &str)] = &[
 /// Whether /dev is the container's own: a /dev bound from elsewhere stays as it is.
 pub fn wanted(spec: &Spec) -> bool {
     let mounts = spec.mounts().as_deref().unwrap_or_default();
-    !mounts.iter().any(|mount| mount.destination() == Path::new("/dev") && mount.typ().as_deref() == Some("bind"))
+    !mounts.iter().any(|mount| {
+        mount.destination() == Path::new("/dev") && mount.typ().as_deref() == Some("bind")
+    })
 }
 
 /// Makes the nodes. `bound`: this process may not make device nodes (a user namespace), so the host's are bound.
@@ -50,11 +58,14 @@ pub fn make(root: BorrowedFd<'_>, spec: &Spec, bound: bool) -> Step {
     if Path::new("/proc/kcore").exists() {
         link(dev.as_fd(), "core", "/proc/kcore")?;
     }
-    let listed = spec.linux().as_ref().and_then(|linux| linux.devices().as_ref());
+    let listed = spec
+        .linux()
+        .as_ref()
+        .and_then(|linux| linux.devices().as_ref());
     for device in listed.into_iter().flatten() {
         let node = Node::of(device);
-        let (parent, name) =
-            path::make_parent(root, &node.path).map_err(failed(format!("make device {}", node.path.display())))?;
+        let (parent, name) = path::make_parent(root, &node.path)
+            .map_err(failed(format!("make device {}", node.path.display())))?;
         node.make_in(root, parent.as_fd(), Path::new(name), bound)?;
     }
     Ok(())
@@ -93,13 +104,25 @@ impl Node {
         }
     }
 
-    fn make_in(&self, root: BorrowedFd<'_>, folder: BorrowedFd<'_>, name: &Path, bound: bool) -> Step {
+    fn make_in(
+        &self,
+        root: BorrowedFd<'_>,
+        folder: BorrowedFd<'_>,
+        name: &Path,
+        bound: bool,
+    ) -> Step {
         let what = || format!("make device {}", self.path.display());
         if bound && self.kind != FileType::Fifo {
             return self.bind(root).map_err(failed(what()));
         }
         let mode = Mode::from_raw_mode(self.mode);
-        match rustix::fs::mknodat(folder, name, self.kind, mode, rustix::fs::makedev(self.major, self.minor)) {
+        match rustix::fs::mknodat(
+            folder,
+            name,
+            self.kind,
+            mode,
+            rustix::fs::makedev(self.major, self.minor),
+        ) {
             Ok(()) => self.own(folder, name, mode).map_err(failed(what())),
             // Listed twice, or there already: it must then be the same device.
             Err(Errno::EXIST) => self.check_same(folder, name).map_err(failed(what())),
@@ -111,7 +134,13 @@ impl Node {
         // Just made by us in a folder nobody else can reach yet; the link flag guards against surprises all the same.
         if self.owner != (0, 0) {
             let (uid, gid) = (Uid::from_raw(self.owner.0), Gid::from_raw(self.owner.1));
-            rustix::fs::chownat(folder, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)?;
+            rustix::fs::chownat(
+                folder,
+                name,
+                Some(uid),
+                Some(gid),
+                AtFlags::SYMLINK_NOFOLLOW,
+            )?;
         }
         // mknod's mode passes through the umask, which is 0 here.
         let _ = mode;
@@ -120,8 +149,12 @@ impl Node {
 
     fn check_same(&self, folder: BorrowedFd<'_>, name: &Path) -> io::Result<()> {
         let stat = rustix::fs::statat(folder, name, AtFlags::SYMLINK_NOFOLLOW)?;
-        let number = (rustix::fs::major(stat.st_rdev), rustix::fs::minor(stat.st_rdev));
-        if FileType::from_raw_mode(stat.st_mode) == self.kind && number == (self.major, self.minor) {
+        let number = (
+            rustix::fs::major(stat.st_rdev),
+            rustix::fs::minor(stat.st_rdev),
+        );
+        if FileType::from_raw_mode(stat.st_mode) == self.kind && number == (self.major, self.minor)
+        {
             Ok(())
         } else {
             Err(io::Error::other("another file is in its place"))
@@ -139,7 +172,11 @@ impl Node {
 /// Opens the container's own pts folder, checked to be a devpts: a fake one could hand out other terminals.
 pub fn open_pts(root: BorrowedFd<'_>) -> io::Result<std::os::fd::OwnedFd> {
     const DEVPTS_MAGIC: u64 = 0x1cd1;
-    let pts = path::open(root, Path::new("/dev/pts"), OFlags::PATH | OFlags::DIRECTORY)?;
+    let pts = path::open(
+        root,
+        Path::new("/dev/pts"),
+        OFlags::PATH | OFlags::DIRECTORY,
+    )?;
     let kind = rustix::fs::fstatfs(&pts)?.f_type;
     if u64::try_from(kind).ok() != Some(DEVPTS_MAGIC) {
         return Err(io::Error::other("/dev/pts is not a devpts file system"));

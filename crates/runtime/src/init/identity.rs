@@ -57,7 +57,10 @@ fn bits(names: Option<&Capabilities>) -> CapabilitySet {
     for capability in names.into_iter().flatten() {
         let name = capability.to_string();
         let name = name.strip_prefix("CAP_").unwrap_or(&name);
-        if let Some(number) = NAMES.iter().position(|known| known.strip_prefix("CAP_") == Some(name)) {
+        if let Some(number) = NAMES
+            .iter()
+            .position(|known| known.strip_prefix("CAP_") == Some(name))
+        {
             set |= 1 << number;
         }
     }
@@ -77,7 +80,9 @@ pub struct Sets {
 impl Sets {
     /// Reads the sets; `None` for a process that keeps what it has.
     pub fn of(capabilities: &LinuxCapabilities) -> Step<Sets> {
-        let ours = rustix::thread::capabilities(None).map_err(failed("read our capabilities"))?.permitted;
+        let ours = rustix::thread::capabilities(None)
+            .map_err(failed("read our capabilities"))?
+            .permitted;
         Ok(Sets {
             bounding: bits(capabilities.bounding().as_ref()),
             effective: bits(capabilities.effective().as_ref()) & ours,
@@ -109,7 +114,8 @@ impl Sets {
             inheritable: self.inheritable,
         };
         rustix::thread::set_capabilities(None, sets).map_err(failed("set the capabilities"))?;
-        rustix::thread::clear_ambient_capability_set().map_err(failed("clear the ambient capabilities"))?;
+        rustix::thread::clear_ambient_capability_set()
+            .map_err(failed("clear the ambient capabilities"))?;
         for (number, name) in NAMES.iter().enumerate() {
             let capability = CapabilitySet::from_bits_retain(1 << number);
             if self.ambient.contains(capability) {
@@ -128,16 +134,23 @@ pub fn become_user(process: &Process, may_set_groups: bool) -> Step {
     if let Some(sets) = &sets {
         sets.bound()?;
     }
-    rustix::thread::set_keep_capabilities(true).map_err(failed("keep capabilities over the change of user"))?;
+    rustix::thread::set_keep_capabilities(true)
+        .map_err(failed("keep capabilities over the change of user"))?;
     if may_set_groups {
-        let groups: Vec<Gid> =
-            user.additional_gids().iter().flatten().map(|gid| Gid::from_raw(*gid)).collect();
+        let groups: Vec<Gid> = user
+            .additional_gids()
+            .iter()
+            .flatten()
+            .map(|gid| Gid::from_raw(*gid))
+            .collect();
         rustix::thread::set_thread_groups(&groups).map_err(failed("set the additional groups"))?;
     }
     let gid = Gid::from_raw(user.gid());
-    rustix::thread::set_thread_res_gid(gid, gid, gid).map_err(failed(format!("become group {}", user.gid())))?;
+    rustix::thread::set_thread_res_gid(gid, gid, gid)
+        .map_err(failed(format!("become group {}", user.gid())))?;
     let uid = Uid::from_raw(user.uid());
-    rustix::thread::set_thread_res_uid(uid, uid, uid).map_err(failed(format!("become user {}", user.uid())))?;
+    rustix::thread::set_thread_res_uid(uid, uid, uid)
+        .map_err(failed(format!("become user {}", user.uid())))?;
     rustix::thread::set_keep_capabilities(false).map_err(failed("end keeping capabilities"))?;
     if let Some(sets) = &sets {
         sets.apply()?;
@@ -164,8 +177,14 @@ mod tests {
     fn numbers_are_the_kernels() {
         let at = |name: &str| NAMES.iter().position(|n| *n == name).unwrap();
         assert_eq!(1u64 << at("CAP_SYS_ADMIN"), CapabilitySet::SYS_ADMIN.bits());
-        assert_eq!(1u64 << at("CAP_CHECKPOINT_RESTORE"), CapabilitySet::CHECKPOINT_RESTORE.bits());
-        let set = Capabilities::from([oci_spec::runtime::Capability::Chown, oci_spec::runtime::Capability::Bpf]);
+        assert_eq!(
+            1u64 << at("CAP_CHECKPOINT_RESTORE"),
+            CapabilitySet::CHECKPOINT_RESTORE.bits()
+        );
+        let set = Capabilities::from([
+            oci_spec::runtime::Capability::Chown,
+            oci_spec::runtime::Capability::Bpf,
+        ]);
         assert_eq!(bits(Some(&set)), CapabilitySet::CHOWN | CapabilitySet::BPF);
     }
 }

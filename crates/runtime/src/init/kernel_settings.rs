@@ -5,7 +5,9 @@ use std::io::{self, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 
-use oci_spec::runtime::{LinuxIOPriority, LinuxSchedulerPolicy, PosixRlimit, PosixRlimitType, Process, Scheduler, Spec};
+use oci_spec::runtime::{
+    LinuxIOPriority, LinuxSchedulerPolicy, PosixRlimit, PosixRlimitType, Process, Scheduler, Spec,
+};
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags};
 use rustix::process::{Resource, Rlimit};
@@ -18,23 +20,35 @@ use super::{Failure, Step, failed};
 pub fn private_proc() -> io::Result<OwnedFd> {
     let context = rustix::mount::fsopen("proc", FsOpenFlags::FSOPEN_CLOEXEC)?;
     rustix::mount::fsconfig_create(context.as_fd())?;
-    Ok(rustix::mount::fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())?)
+    Ok(rustix::mount::fsmount(
+        context.as_fd(),
+        FsMountFlags::FSMOUNT_CLOEXEC,
+        MountAttrFlags::empty(),
+    )?)
 }
 
 /// Host and domain name of a new UTS namespace.
 pub fn set_names(spec: &Spec) -> Step {
     if let Some(name) = spec.hostname().as_deref().filter(|name| !name.is_empty()) {
-        rustix::system::sethostname(name.as_bytes()).map_err(failed(format!("set host name {name:?}")))?;
+        rustix::system::sethostname(name.as_bytes())
+            .map_err(failed(format!("set host name {name:?}")))?;
     }
     if let Some(name) = spec.domainname().as_deref().filter(|name| !name.is_empty()) {
-        rustix::system::setdomainname(name.as_bytes()).map_err(failed(format!("set domain name {name:?}")))?;
+        rustix::system::setdomainname(name.as_bytes())
+            .map_err(failed(format!("set domain name {name:?}")))?;
     }
     Ok(())
 }
 
 /// Kernel parameters of the container's namespaces.
 pub fn set_sysctls(spec: &Spec) -> Step {
-    let Some(sysctls) = spec.linux().as_ref().and_then(|linux| linux.sysctl().as_ref()) else { return Ok(()) };
+    let Some(sysctls) = spec
+        .linux()
+        .as_ref()
+        .and_then(|linux| linux.sysctl().as_ref())
+    else {
+        return Ok(());
+    };
     if sysctls.is_empty() {
         return Ok(());
     }
@@ -43,9 +57,17 @@ pub fn set_sysctls(spec: &Spec) -> Step {
         let what = || format!("set kernel parameter {key}={value}");
         let path = PathBuf::from("sys").join(sysctl_path(key));
         let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_XDEV;
-        let file = rustix::fs::openat2(&proc, &path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty(), resolve)
+        let file = rustix::fs::openat2(
+            &proc,
+            &path,
+            OFlags::WRONLY | OFlags::CLOEXEC,
+            Mode::empty(),
+            resolve,
+        )
+        .map_err(failed(what()))?;
+        File::from(file)
+            .write_all(value.as_bytes())
             .map_err(failed(what()))?;
-        File::from(file).write_all(value.as_bytes()).map_err(failed(what()))?;
     }
     Ok(())
 }
@@ -70,9 +92,15 @@ pub fn set_limits(limits: &[PosixRlimit]) -> Step {
     for limit in limits {
         let kind = limit.typ();
         let value = |number: u64| (number != u64::MAX).then_some(number);
-        let rlimit = Rlimit { current: value(limit.soft()), maximum: value(limit.hard()) };
-        rustix::process::setrlimit(resource(kind), rlimit)
-            .map_err(failed(format!("set limit {kind} to {}:{}", limit.soft(), limit.hard())))?;
+        let rlimit = Rlimit {
+            current: value(limit.soft()),
+            maximum: value(limit.hard()),
+        };
+        rustix::process::setrlimit(resource(kind), rlimit).map_err(failed(format!(
+            "set limit {kind} to {}:{}",
+            limit.soft(),
+            limit.hard()
+        )))?;
     }
     Ok(())
 }
@@ -100,7 +128,9 @@ fn resource(kind: PosixRlimitType) -> Resource {
 
 /// How willingly the kernel ends this process when memory runs out. Needs the host's /proc: before the pivot.
 pub fn set_oom_score(process: &Process) -> Step {
-    let Some(score) = process.oom_score_adj() else { return Ok(()) };
+    let Some(score) = process.oom_score_adj() else {
+        return Ok(());
+    };
     std::fs::write("/proc/self/oom_score_adj", score.to_string())
         .map_err(failed(format!("set oom_score_adj to {score}")))
 }
@@ -109,12 +139,12 @@ pub fn set_oom_score(process: &Process) -> Step {
 pub fn set_priorities(process: &Process) -> Step {
     if let Some(priority) = process.io_priority() {
         let (class, level) = io_class(priority);
-        wharf_sys::process::set_io_priority(class, level).map_err(failed("set the I/O priority"))?;
+        wharf_sys::process::set_io_priority(class, level)
+            .map_err(failed("set the I/O priority"))?;
     }
     match process.scheduler() {
-        Some(scheduler) => {
-            wharf_sys::process::set_scheduling(&scheduling(scheduler)).map_err(failed("set the scheduling policy"))
-        }
+        Some(scheduler) => wharf_sys::process::set_scheduling(&scheduling(scheduler))
+            .map_err(failed("set the scheduling policy")),
         None => Ok(()),
     }
 }
@@ -155,7 +185,10 @@ fn scheduling(scheduler: &Scheduler) -> Scheduling {
         policy,
         flags,
         nice: scheduler.nice().unwrap_or(0),
-        priority: scheduler.priority().and_then(|p| u32::try_from(p).ok()).unwrap_or(0),
+        priority: scheduler
+            .priority()
+            .and_then(|p| u32::try_from(p).ok())
+            .unwrap_or(0),
         runtime_ns: scheduler.runtime().unwrap_or(0),
         deadline_ns: scheduler.deadline().unwrap_or(0),
         period_ns: scheduler.period().unwrap_or(0),
@@ -165,7 +198,11 @@ fn scheduling(scheduler: &Scheduler) -> Scheduling {
 /// Execution domain.
 pub fn set_personality(spec: &Spec) -> Step {
     use oci_spec::runtime::LinuxPersonalityDomain as Domain;
-    let Some(personality) = spec.linux().as_ref().and_then(|linux| linux.personality().as_ref()) else {
+    let Some(personality) = spec
+        .linux()
+        .as_ref()
+        .and_then(|linux| linux.personality().as_ref())
+    else {
         return Ok(());
     };
     let domain = match personality.domain() {
@@ -177,13 +214,25 @@ pub fn set_personality(spec: &Spec) -> Step {
 
 /// Offsets of a new time namespace, written before anything runs in it.
 pub fn set_time_offsets(spec: &Spec) -> Step {
-    let Some(offsets) = spec.linux().as_ref().and_then(|linux| linux.time_offsets().as_ref()) else { return Ok(()) };
+    let Some(offsets) = spec
+        .linux()
+        .as_ref()
+        .and_then(|linux| linux.time_offsets().as_ref())
+    else {
+        return Ok(());
+    };
     let mut text = String::new();
     for (clock, offset) in offsets {
         if !matches!(clock.as_str(), "monotonic" | "boottime") {
-            return Err(Failure::new(format!("time offset for {clock:?}: only monotonic and boottime have one")));
+            return Err(Failure::new(format!(
+                "time offset for {clock:?}: only monotonic and boottime have one"
+            )));
         }
-        text.push_str(&format!("{clock} {} {}\n", offset.secs().unwrap_or(0), offset.nanosecs().unwrap_or(0)));
+        text.push_str(&format!(
+            "{clock} {} {}\n",
+            offset.secs().unwrap_or(0),
+            offset.nanosecs().unwrap_or(0)
+        ));
     }
     std::fs::write("/proc/self/timens_offsets", text).map_err(failed("set the clocks' offsets"))
 }
@@ -195,7 +244,13 @@ mod tests {
     #[test]
     fn both_spellings_of_a_parameter() {
         assert_eq!(sysctl_path("net.ipv4.ip_forward"), "net/ipv4/ip_forward");
-        assert_eq!(sysctl_path("net.ipv4.conf.eth0/1.forwarding"), "net/ipv4/conf/eth0.1/forwarding");
-        assert_eq!(sysctl_path("net/ipv4/conf/eth0.1/forwarding"), "net/ipv4/conf/eth0.1/forwarding");
+        assert_eq!(
+            sysctl_path("net.ipv4.conf.eth0/1.forwarding"),
+            "net/ipv4/conf/eth0.1/forwarding"
+        );
+        assert_eq!(
+            sysctl_path("net/ipv4/conf/eth0.1/forwarding"),
+            "net/ipv4/conf/eth0.1/forwarding"
+        );
     }
 }

@@ -33,7 +33,10 @@ pub type Step<T = ()> = Result<T, Failure>;
 impl Failure {
     /// A failure without a cause of the kernel's.
     pub fn new(message: impl Into<String>) -> Failure {
-        Failure { message: message.into(), exit_code: 125 }
+        Failure {
+            message: message.into(),
+            exit_code: 125,
+        }
     }
 }
 

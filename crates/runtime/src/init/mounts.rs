@@ -31,7 +31,13 @@ pub fn mount(context: &Context<'_>, mount: &Mount) -> Step {
     let destination = mount.destination();
     let options = Options::parse(mount.options().as_deref().unwrap_or_default());
     let kind = mount.typ().as_deref().unwrap_or_default();
-    let what = || format!("mount {} to {}", source_of(mount).display(), destination.display());
+    let what = || {
+        format!(
+            "mount {} to {}",
+            source_of(mount).display(),
+            destination.display()
+        )
+    };
     let tree = match kind {
         _ if options.bind.is_some() || kind == "bind" => return bind(context, mount, &options),
         "cgroup" => return super::rootfs::mount_cgroups(context, destination, &options),
@@ -39,7 +45,10 @@ pub fn mount(context: &Context<'_>, mount: &Mount) -> Step {
         _ => new_file_system(kind, mount, &options).map_err(failed(what()))?,
     };
     let place = path::make_folder(context.root, destination).map_err(failed(what()))?;
-    let seed = options.copy_up.then(|| super::rootfs::CopyUp::read(context.root, destination)).transpose()?;
+    let seed = options
+        .copy_up
+        .then(|| super::rootfs::CopyUp::read(context.root, destination))
+        .transpose()?;
     attach(tree.as_fd(), place.as_fd()).map_err(failed(what()))?;
     finish(tree.as_fd(), &options).map_err(failed(what()))?;
     match seed {
@@ -49,7 +58,11 @@ pub fn mount(context: &Context<'_>, mount: &Mount) -> Step {
 }
 
 fn source_of(mount: &Mount) -> &Path {
-    mount.source().as_deref().or_else(|| mount.typ().as_deref().map(Path::new)).unwrap_or(Path::new("none"))
+    mount
+        .source()
+        .as_deref()
+        .or_else(|| mount.typ().as_deref().map(Path::new))
+        .unwrap_or(Path::new("none"))
 }
 
 /// A new instance of a file system, detached.
@@ -60,20 +73,31 @@ pub fn new_file_system(kind: &str, mount: &Mount, options: &Options) -> std::io:
     }
     for (key, value) in &options.data {
         match value {
-            Some(value) => rustix::mount::fsconfig_set_string(context.as_fd(), key.as_str(), value.as_str())?,
+            Some(value) => {
+                rustix::mount::fsconfig_set_string(context.as_fd(), key.as_str(), value.as_str())?
+            }
             None => rustix::mount::fsconfig_set_flag(context.as_fd(), key.as_str())?,
         }
     }
     rustix::mount::fsconfig_create(context.as_fd())?;
-    let flags = MountAttrFlags::from_bits_retain(u32::try_from(options.set & !attribute::IDMAP).unwrap_or(0));
-    Ok(rustix::mount::fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, flags)?)
+    let flags = MountAttrFlags::from_bits_retain(
+        u32::try_from(options.set & !attribute::IDMAP).unwrap_or(0),
+    );
+    Ok(rustix::mount::fsmount(
+        context.as_fd(),
+        FsMountFlags::FSMOUNT_CLOEXEC,
+        flags,
+    )?)
 }
 
 /// A part of the host's tree, or of the container's, at another place.
 fn bind(context: &Context<'_>, mount: &Mount, options: &Options) -> Step {
     let destination = mount.destination();
     let source = mount.source().as_deref().ok_or_else(|| {
-        Failure::new(format!("the bind mount to {} has no source", destination.display()))
+        Failure::new(format!(
+            "the bind mount to {} has no source",
+            destination.display()
+        ))
     })?;
     let source = context.bundle.join(source);
     let what = || format!("bind {} to {}", source.display(), destination.display());
@@ -88,7 +112,11 @@ fn bind(context: &Context<'_>, mount: &Mount, options: &Options) -> Step {
         false => path::make_file(context.root, destination),
     };
     let place = place.map_err(failed(what()))?;
-    let attributes = Attributes { set: options.set, clear: options.clear, ..Attributes::default() };
+    let attributes = Attributes {
+        set: options.set,
+        clear: options.clear,
+        ..Attributes::default()
+    };
     if attributes.set | attributes.clear != 0 {
         set_attributes(tree.as_fd(), &attributes, false).map_err(failed(what()))?;
     }
@@ -104,7 +132,9 @@ pub fn attach(tree: BorrowedFd<'_>, place: BorrowedFd<'_>) -> std::io::Result<()
 
 /// A copy of the mount (not of the files) that `place` lies on, detached.
 pub fn copy_of(place: BorrowedFd<'_>, recursive: bool) -> std::io::Result<OwnedFd> {
-    let mut flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
+    let mut flags = OpenTreeFlags::OPEN_TREE_CLONE
+        | OpenTreeFlags::OPEN_TREE_CLOEXEC
+        | OpenTreeFlags::AT_EMPTY_PATH;
     if recursive {
         flags |= OpenTreeFlags::AT_RECURSIVE;
     }
@@ -115,13 +145,25 @@ pub fn copy_of(place: BorrowedFd<'_>, recursive: bool) -> std::io::Result<OwnedF
 fn finish(tree: BorrowedFd<'_>, options: &Options) -> std::io::Result<()> {
     if options.set_recursive | options.clear_recursive != 0 {
         // The access-time field may not be half cleared.
-        let touches_atime = (options.set_recursive | options.clear_recursive) & attribute::ATIME != 0;
+        let touches_atime =
+            (options.set_recursive | options.clear_recursive) & attribute::ATIME != 0;
         let clear = options.clear_recursive | if touches_atime { attribute::ATIME } else { 0 };
-        let attributes = Attributes { set: options.set_recursive, clear, ..Attributes::default() };
+        let attributes = Attributes {
+            set: options.set_recursive,
+            clear,
+            ..Attributes::default()
+        };
         set_attributes(tree, &attributes, true)?;
     }
     for &(propagation, recursive) in &options.propagation {
-        set_attributes(tree, &Attributes { propagation, ..Attributes::default() }, recursive)?;
+        set_attributes(
+            tree,
+            &Attributes {
+                propagation,
+                ..Attributes::default()
+            },
+            recursive,
+        )?;
     }
     Ok(())
 }
@@ -134,18 +176,33 @@ pub fn tmpfs(options: &[(&str, &str)], attributes: u64) -> std::io::Result<Owned
     }
     rustix::mount::fsconfig_create(context.as_fd())?;
     let flags = MountAttrFlags::from_bits_retain(u32::try_from(attributes).unwrap_or(0));
-    Ok(rustix::mount::fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, flags)?)
+    Ok(rustix::mount::fsmount(
+        context.as_fd(),
+        FsMountFlags::FSMOUNT_CLOEXEC,
+        flags,
+    )?)
 }
 
 /// The host's /dev/null, checked to be what it says: it is put over files that must not be read (CVE-2025-31133).
 pub fn host_null() -> Step<OwnedFd> {
     let what = "open /dev/null of the host";
-    let null = rustix::fs::open("/dev/null", OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())
-        .map_err(failed(what))?;
+    let null = rustix::fs::open(
+        "/dev/null",
+        OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC,
+        Mode::empty(),
+    )
+    .map_err(failed(what))?;
     let stat = rustix::fs::fstat(&null).map_err(failed(what))?;
     let is_device = rustix::fs::FileType::from_raw_mode(stat.st_mode).is_char_device();
-    if !is_device || (rustix::fs::major(stat.st_rdev), rustix::fs::minor(stat.st_rdev)) != (1, 3) {
-        return Err(Failure::new("/dev/null of the host is not the null device (1:3); nothing can be masked with it"));
+    if !is_device
+        || (
+            rustix::fs::major(stat.st_rdev),
+            rustix::fs::minor(stat.st_rdev),
+        ) != (1, 3)
+    {
+        return Err(Failure::new(
+            "/dev/null of the host is not the null device (1:3); nothing can be masked with it",
+        ));
     }
     Ok(null)
 }

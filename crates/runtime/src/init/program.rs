@@ -32,16 +32,29 @@ impl Program {
             return Err(Failure::new("no command is given (process.args is empty)"));
         };
         let mut env: Vec<String> = process.env().clone().unwrap_or_default();
-        if !env.iter().any(|entry| entry.starts_with("HOME=") && entry.len() > "HOME=".len()) {
+        if !env
+            .iter()
+            .any(|entry| entry.starts_with("HOME=") && entry.len() > "HOME=".len())
+        {
             env.retain(|entry| entry != "HOME=");
             env.push(format!("HOME={}", home_of(process.user().uid())));
         }
-        let path = env.iter().rev().find_map(|entry| entry.strip_prefix("PATH=")).unwrap_or(DEFAULT_PATH);
+        let path = env
+            .iter()
+            .rev()
+            .find_map(|entry| entry.strip_prefix("PATH="))
+            .unwrap_or(DEFAULT_PATH);
         let found = search(command, path)?;
         Ok(Program {
             path: text(found.as_os_str())?,
-            args: args.iter().map(|arg| text(OsStr::new(arg))).collect::<Step<_>>()?,
-            env: env.iter().map(|entry| text(OsStr::new(entry))).collect::<Step<_>>()?,
+            args: args
+                .iter()
+                .map(|arg| text(OsStr::new(arg)))
+                .collect::<Step<_>>()?,
+            env: env
+                .iter()
+                .map(|entry| text(OsStr::new(entry)))
+                .collect::<Step<_>>()?,
         })
     }
 
@@ -58,7 +71,11 @@ impl Program {
             std::io::ErrorKind::NotFound => NOT_FOUND,
             _ => NOT_EXECUTABLE,
         };
-        let message = format!("exec {}: {}", self.path.to_string_lossy(), super::words(&error));
+        let message = format!(
+            "exec {}: {}",
+            self.path.to_string_lossy(),
+            super::words(&error)
+        );
         Failure { message, exit_code }
     }
 }
@@ -91,10 +108,21 @@ fn search(command: &str, path: &str) -> Step<PathBuf> {
 }
 
 fn refused(command: &str, candidate: &Path, error: Errno) -> Failure {
-    let exit_code = if matches!(error, Errno::NOENT | Errno::NOTDIR) { NOT_FOUND } else { NOT_EXECUTABLE };
+    let exit_code = if matches!(error, Errno::NOENT | Errno::NOTDIR) {
+        NOT_FOUND
+    } else {
+        NOT_EXECUTABLE
+    };
     let cause = super::words(&error.into());
-    let tried = if exit_code == NOT_FOUND { format!("stat {}: ", candidate.display()) } else { String::new() };
-    Failure { message: format!("exec: {command:?}: {tried}{cause}"), exit_code }
+    let tried = if exit_code == NOT_FOUND {
+        format!("stat {}: ", candidate.display())
+    } else {
+        String::new()
+    };
+    Failure {
+        message: format!("exec: {command:?}: {tried}{cause}"),
+        exit_code,
+    }
 }
 
 fn check(candidate: &Path) -> Result<(), Errno> {
@@ -116,20 +144,33 @@ fn check(candidate: &Path) -> Result<(), Errno> {
 fn home_of(uid: u32) -> String {
     use std::io::Read;
     let mut text = String::new();
-    let Ok(file) = std::fs::File::open("/etc/passwd") else { return "/".to_owned() };
-    if file.take(PASSWD_BYTES_MAX).read_to_string(&mut text).is_err() {
+    let Ok(file) = std::fs::File::open("/etc/passwd") else {
+        return "/".to_owned();
+    };
+    if file
+        .take(PASSWD_BYTES_MAX)
+        .read_to_string(&mut text)
+        .is_err()
+    {
         return "/".to_owned();
     }
     let home = text.lines().find_map(|line| {
         let mut fields = line.split(':');
-        (fields.nth(2)?.parse() == Ok(uid)).then(|| fields.nth(2)).flatten()
+        (fields.nth(2)?.parse() == Ok(uid))
+            .then(|| fields.nth(2))
+            .flatten()
     });
-    home.filter(|home| !home.is_empty()).unwrap_or("/").to_owned()
+    home.filter(|home| !home.is_empty())
+        .unwrap_or("/")
+        .to_owned()
 }
 
 fn text(bytes: &OsStr) -> Step<CString> {
-    CString::new(bytes.as_bytes())
-        .map_err(|_| Failure::new(format!("{bytes:?} holds a zero byte, which no program can be given")))
+    CString::new(bytes.as_bytes()).map_err(|_| {
+        Failure::new(format!(
+            "{bytes:?} holds a zero byte, which no program can be given"
+        ))
+    })
 }
 
 /// Goes to the working folder, making it where it is missing, as Docker's containers expect.
@@ -138,10 +179,14 @@ pub fn enter_working_folder(process: &Process) -> Step {
     match rustix::process::chdir(cwd.as_path()) {
         Ok(()) => Ok(()),
         Err(Errno::NOENT) => {
-            std::fs::create_dir_all(cwd).map_err(failed(format!("make working folder {}", cwd.display())))?;
-            rustix::process::chdir(cwd.as_path()).map_err(failed(format!("enter {}", cwd.display())))
+            std::fs::create_dir_all(cwd)
+                .map_err(failed(format!("make working folder {}", cwd.display())))?;
+            rustix::process::chdir(cwd.as_path())
+                .map_err(failed(format!("enter {}", cwd.display())))
         }
-        Err(error) => Err(failed(format!("enter working folder {}", cwd.display()))(error)),
+        Err(error) => Err(failed(format!("enter working folder {}", cwd.display()))(
+            error,
+        )),
     }
 }
 
@@ -149,9 +194,13 @@ pub fn enter_working_folder(process: &Process) -> Step {
 /// (`/proc/self/fd/7`) would not be (CVE-2024-21626).
 pub fn verify_working_folder() -> Step {
     rustix::process::getcwd(Vec::new())
-        .map_err(failed("the working folder lies outside the container's root file system"))
+        .map_err(failed(
+            "the working folder lies outside the container's root file system",
+        ))
         .and_then(|path| match path.to_bytes().first() {
             Some(b'/') => Ok(()),
-            _ => Err(Failure::new("the working folder lies outside the container's root file system")),
+            _ => Err(Failure::new(
+                "the working folder lies outside the container's root file system",
+            )),
         })
 }

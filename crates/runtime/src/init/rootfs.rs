@@ -21,9 +21,14 @@ const COPY_UP_BYTES_MAX: u64 = 256 * 1024 * 1024;
 /// Attaches the root file system and opens it: from a detached mount, or the folder the configuration names.
 pub fn attach(spec: &Spec, bundle: &Path, detached: Option<BorrowedFd<'_>>) -> Step<OwnedFd> {
     let linux = spec.linux().as_ref();
-    let wanted = linux.and_then(|linux| linux.rootfs_propagation().as_deref()).unwrap_or("rslave");
-    let (kind, _) = propagation_of(wanted)
-        .ok_or_else(|| Failure::new(format!("rootfsPropagation {wanted:?} is not shared, slave, private or unbindable")))?;
+    let wanted = linux
+        .and_then(|linux| linux.rootfs_propagation().as_deref())
+        .unwrap_or("rslave");
+    let (kind, _) = propagation_of(wanted).ok_or_else(|| {
+        Failure::new(format!(
+            "rootfsPropagation {wanted:?} is not shared, slave, private or unbindable"
+        ))
+    })?;
     // Nothing mounted from here on may reach the host, unless sharing was asked for.
     let outside = if kind == crate::mount_options::propagation::SHARED {
         MountPropagationFlags::SHARED
@@ -34,23 +39,40 @@ pub fn attach(spec: &Spec, bundle: &Path, detached: Option<BorrowedFd<'_>>) -> S
     };
     rustix::mount::mount_change("/", outside | MountPropagationFlags::REC)
         .map_err(failed("separate the mounts from the host's"))?;
-    let root_path = spec.root().as_ref().map_or_else(|| PathBuf::from("rootfs"), |root| root.path().clone());
-    let place_path = if detached.is_some() { bundle.to_owned() } else { bundle.join(root_path) };
+    let root_path = spec
+        .root()
+        .as_ref()
+        .map_or_else(|| PathBuf::from("rootfs"), |root| root.path().clone());
+    let place_path = if detached.is_some() {
+        bundle.to_owned()
+    } else {
+        bundle.join(root_path)
+    };
     let what = format!("attach root file system {}", place_path.display());
     let copy;
     let tree = match detached {
         Some(tree) => tree,
         None => {
-            let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_RECURSIVE;
-            copy = rustix::mount::open_tree(CWD, place_path.as_path(), flags).map_err(failed(&what))?;
+            let flags = OpenTreeFlags::OPEN_TREE_CLONE
+                | OpenTreeFlags::OPEN_TREE_CLOEXEC
+                | OpenTreeFlags::AT_RECURSIVE;
+            copy = rustix::mount::open_tree(CWD, place_path.as_path(), flags)
+                .map_err(failed(&what))?;
             copy.as_fd()
         }
     };
-    let place = rustix::fs::open(&place_path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
-        .map_err(failed(&what))?;
+    let place = rustix::fs::open(
+        &place_path,
+        OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
+        Mode::empty(),
+    )
+    .map_err(failed(&what))?;
     mounts::attach(tree, place.as_fd()).map_err(failed(&what))?;
     // pivot_root refuses a shared parent; the new root itself becomes private until the end.
-    let private = Attributes { propagation: crate::mount_options::propagation::PRIVATE, ..Attributes::default() };
+    let private = Attributes {
+        propagation: crate::mount_options::propagation::PRIVATE,
+        ..Attributes::default()
+    };
     set_attributes(tree, &private, false).map_err(failed(&what))?;
     tree.try_clone_to_owned().map_err(failed(what))
 }
@@ -61,8 +83,11 @@ pub fn pivot(root: BorrowedFd<'_>) -> Step {
     rustix::process::fchdir(root).map_err(failed(what))?;
     rustix::process::pivot_root(".", ".").map_err(failed(what))?;
     // The old root lies on top of the new one now. As a slave it takes nothing down on the host when it goes.
-    rustix::mount::mount_change(".", MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC)
-        .map_err(failed(what))?;
+    rustix::mount::mount_change(
+        ".",
+        MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC,
+    )
+    .map_err(failed(what))?;
     rustix::mount::unmount(".", UnmountFlags::DETACH).map_err(failed(what))?;
     rustix::process::chdir("/").map_err(failed(what))
 }
@@ -79,14 +104,27 @@ pub fn move_root(root: BorrowedFd<'_>) -> Step {
 /// Propagation and read-only state of the root, last of all mounts.
 pub fn finish(spec: &Spec, root: BorrowedFd<'_>) -> Step {
     let linux = spec.linux().as_ref();
-    if let Some((kind, recursive)) =
-        linux.and_then(|linux| linux.rootfs_propagation().as_deref()).and_then(propagation_of)
+    if let Some((kind, recursive)) = linux
+        .and_then(|linux| linux.rootfs_propagation().as_deref())
+        .and_then(propagation_of)
     {
-        let attributes = Attributes { propagation: kind, ..Attributes::default() };
-        set_attributes(root, &attributes, recursive).map_err(failed("set the root's propagation"))?;
+        let attributes = Attributes {
+            propagation: kind,
+            ..Attributes::default()
+        };
+        set_attributes(root, &attributes, recursive)
+            .map_err(failed("set the root's propagation"))?;
     }
-    if spec.root().as_ref().and_then(|root| root.readonly()).unwrap_or(false) {
-        let attributes = Attributes { set: attribute::RDONLY, ..Attributes::default() };
+    if spec
+        .root()
+        .as_ref()
+        .and_then(|root| root.readonly())
+        .unwrap_or(false)
+    {
+        let attributes = Attributes {
+            set: attribute::RDONLY,
+            ..Attributes::default()
+        };
         set_attributes(root, &attributes, false).map_err(failed("make the root read-only"))?;
     }
     Ok(())
@@ -101,7 +139,8 @@ pub fn mount_cgroups(context: &Context<'_>, destination: &Path, options: &Option
     {
         return mount_unified(context, folder, place.as_fd(), options).map_err(failed(what()));
     }
-    let tree = mounts::tmpfs(&[("mode", "755")], options.set & !attribute::RDONLY).map_err(failed(what()))?;
+    let tree = mounts::tmpfs(&[("mode", "755")], options.set & !attribute::RDONLY)
+        .map_err(failed(what()))?;
     mounts::attach(tree.as_fd(), place.as_fd()).map_err(failed(what()))?;
     let mut done: Vec<PathBuf> = Vec::new();
     for (controller, folder) in context.cgroup_paths {
@@ -111,28 +150,52 @@ pub fn mount_cgroups(context: &Context<'_>, destination: &Path, options: &Option
             done.push(name.clone());
         }
         if name.as_os_str() != controller.as_str() && !controller.contains('=') {
-            rustix::fs::symlinkat(name.as_path(), &tree, controller.as_str()).map_err(failed(what()))?;
+            rustix::fs::symlinkat(name.as_path(), &tree, controller.as_str())
+                .map_err(failed(what()))?;
         }
     }
     if options.set & attribute::RDONLY != 0 {
-        let read_only = Attributes { set: attribute::RDONLY, ..Attributes::default() };
+        let read_only = Attributes {
+            set: attribute::RDONLY,
+            ..Attributes::default()
+        };
         set_attributes(tree.as_fd(), &read_only, false).map_err(failed(what()))?;
     }
     Ok(())
 }
 
-fn mount_unified(context: &Context<'_>, folder: &Path, place: BorrowedFd<'_>, options: &Options) -> io::Result<()> {
+fn mount_unified(
+    context: &Context<'_>,
+    folder: &Path,
+    place: BorrowedFd<'_>,
+    options: &Options,
+) -> io::Result<()> {
     let tree = if context.cgroup_private {
-        let mount = oci_spec::runtime::MountBuilder::default().destination("/").source("cgroup").build();
+        let mount = oci_spec::runtime::MountBuilder::default()
+            .destination("/")
+            .source("cgroup")
+            .build();
         let mount = mount.map_err(io::Error::other)?;
-        mounts::new_file_system("cgroup2", &mount, &Options { data: Vec::new(), ..options.clone() })?
+        mounts::new_file_system(
+            "cgroup2",
+            &mount,
+            &Options {
+                data: Vec::new(),
+                ..options.clone()
+            },
+        )?
     } else {
         open_group(folder, options)?
     };
     mounts::attach(tree.as_fd(), place)
 }
 
-fn bind_hierarchy(tree: BorrowedFd<'_>, name: &Path, folder: &Path, options: &Options) -> io::Result<()> {
+fn bind_hierarchy(
+    tree: BorrowedFd<'_>,
+    name: &Path,
+    folder: &Path,
+    options: &Options,
+) -> io::Result<()> {
     rustix::fs::mkdirat(tree, name, Mode::from_raw_mode(0o755))?;
     let place = rustix::fs::openat(tree, name, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
     let group = open_group(folder, options)?;
@@ -142,14 +205,24 @@ fn bind_hierarchy(tree: BorrowedFd<'_>, name: &Path, folder: &Path, options: &Op
 fn open_group(folder: &Path, options: &Options) -> io::Result<OwnedFd> {
     let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
     let group = rustix::mount::open_tree(CWD, folder, flags)?;
-    set_attributes(group.as_fd(), &Attributes { set: options.set, ..Attributes::default() }, false)?;
+    set_attributes(
+        group.as_fd(),
+        &Attributes {
+            set: options.set,
+            ..Attributes::default()
+        },
+        false,
+    )?;
     Ok(group)
 }
 
 /// `cpu,cpuacct` of `/sys/fs/cgroup/cpu,cpuacct/docker/ID`.
 fn hierarchy_name(folder: &Path) -> Option<PathBuf> {
     let inside = folder.strip_prefix("/sys/fs/cgroup").ok()?;
-    inside.components().next().map(|name| PathBuf::from(name.as_os_str()))
+    inside
+        .components()
+        .next()
+        .map(|name| PathBuf::from(name.as_os_str()))
 }
 
 /// What the image has at the place of a tmpfs (`tmpcopyup`): plain files and folders, one level of trust: none.
@@ -162,18 +235,26 @@ impl CopyUp {
     /// Reads it before the tmpfs hides it.
     pub fn read(root: BorrowedFd<'_>, place: &Path) -> Step<CopyUp> {
         let what = format!("copy {} up", place.display());
-        let mut copy = CopyUp { entries: Vec::new() };
+        let mut copy = CopyUp {
+            entries: Vec::new(),
+        };
         let mut budget_bytes = COPY_UP_BYTES_MAX;
         let folder = match path::open(root, place, OFlags::RDONLY | OFlags::DIRECTORY) {
             Ok(folder) => folder,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(copy),
             Err(error) => return Err(failed(what)(error)),
         };
-        copy.read_folder(folder.as_fd(), Path::new(""), &mut budget_bytes).map_err(failed(what))?;
+        copy.read_folder(folder.as_fd(), Path::new(""), &mut budget_bytes)
+            .map_err(failed(what))?;
         Ok(copy)
     }
 
-    fn read_folder(&mut self, folder: BorrowedFd<'_>, inside: &Path, budget_bytes: &mut u64) -> io::Result<()> {
+    fn read_folder(
+        &mut self,
+        folder: BorrowedFd<'_>,
+        inside: &Path,
+        budget_bytes: &mut u64,
+    ) -> io::Result<()> {
         for entry in rustix::fs::Dir::read_from(folder)? {
             let entry = entry?;
             let name = entry.file_name();
@@ -185,16 +266,21 @@ impl CopyUp {
             let kind = rustix::fs::FileType::from_raw_mode(stat.st_mode);
             let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
             if kind.is_dir() {
-                self.entries.push((path.clone(), stat.st_mode & 0o7777, None));
-                let below = rustix::fs::openat(folder, name, flags | OFlags::DIRECTORY, Mode::empty())?;
+                self.entries
+                    .push((path.clone(), stat.st_mode & 0o7777, None));
+                let below =
+                    rustix::fs::openat(folder, name, flags | OFlags::DIRECTORY, Mode::empty())?;
                 self.read_folder(below.as_fd(), &path, budget_bytes)?;
             } else if kind.is_file() {
                 let size = u64::try_from(stat.st_size).unwrap_or(0);
-                *budget_bytes = budget_bytes.checked_sub(size).ok_or(io::ErrorKind::FileTooLarge)?;
+                *budget_bytes = budget_bytes
+                    .checked_sub(size)
+                    .ok_or(io::ErrorKind::FileTooLarge)?;
                 let mut bytes = Vec::new();
                 let file = File::from(rustix::fs::openat(folder, name, flags, Mode::empty())?);
                 file.take(size).read_to_end(&mut bytes)?;
-                self.entries.push((path, stat.st_mode & 0o7777, Some(bytes)));
+                self.entries
+                    .push((path, stat.st_mode & 0o7777, Some(bytes)));
             }
         }
         Ok(())
@@ -209,7 +295,13 @@ impl CopyUp {
         Ok(())
     }
 
-    fn write_entry(&self, tree: BorrowedFd<'_>, path: &Path, mode: Mode, bytes: Option<&[u8]>) -> io::Result<()> {
+    fn write_entry(
+        &self,
+        tree: BorrowedFd<'_>,
+        path: &Path,
+        mode: Mode,
+        bytes: Option<&[u8]>,
+    ) -> io::Result<()> {
         match bytes {
             None => rustix::fs::mkdirat(tree, path, mode)?,
             Some(bytes) => {

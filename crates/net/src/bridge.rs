@@ -356,7 +356,7 @@ fn set_kernel_options(config: &BridgeConfig) -> Result<()> {
         "1",
     )?;
     if config.subnet6.is_some() {
-        sysctl::set("net/ipv6/conf/all/forwarding", "1")?;
+        sysctl::forward_ipv6()?;
     }
     Ok(())
 }

@@ -5,7 +5,7 @@
 
 use std::net::IpAddr;
 
-use crate::netlink::{Attributes, Batch, DUMP, Socket, Writer};
+use crate::netlink::{Attributes, Batch, DUMP, Failure, Socket, Writer};
 
 const GET: u16 = 1 << 8 | 1;
 const DELETE: u16 = 1 << 8 | 2;
@@ -13,6 +13,16 @@ const TUPLE_ORIGINAL: u16 = 1;
 const TUPLE_REPLY: u16 = 2;
 const TUPLE_ADDRESSES: u16 = 1;
 const TUPLE_PORTS: u16 = 2;
+/// `CTA_PROTO_NUM`
+const PROTOCOL: u16 = 1;
+/// `CTA_FILTER`
+const FILTER: u16 = 25;
+/// `CTA_FILTER_ORIG_FLAGS`
+const FILTER_ORIGINAL: u16 = 1;
+/// `CTA_FILTER_FLAG(CTA_PROTO_NUM)`
+const FILTER_BY_PROTOCOL: u32 = 1 << 3;
+const INET: u8 = 2;
+const INET6: u8 = 10;
 const UDP: u8 = 17;
 
 /// Which UDP connections to forget.
@@ -47,7 +57,7 @@ fn tuple(bytes: &[u8]) -> Option<Tuple> {
     };
     Some(Tuple {
         source: v4.or(v6),
-        protocol: *Attributes::find(ports, 1)?.first()?,
+        protocol: *Attributes::find(ports, PROTOCOL)?.first()?,
         source_port: port(2).unwrap_or(0),
         destination_port: port(3).unwrap_or(0),
     })
@@ -63,18 +73,28 @@ fn is_stale(original: &Tuple, reply: &Tuple, stale: &[Stale]) -> bool {
         })
 }
 
-/// Forgets them. A machine without connection tracking over netlink keeps them until they fade (30 s to 2 min
-/// without traffic); that is no reason to refuse a port, so it is only noted.
-pub(crate) fn forget(socket: &mut Socket, stale: &[Stale]) {
-    if stale.is_empty() {
-        return;
-    }
+/// UDP connections of one family that are stale, each as its original direction's attributes. With `family`
+/// the kernel picks out UDP by itself (from Linux 5.8 on); without, it lists everything.
+fn find(
+    socket: &mut Socket,
+    family: Option<u8>,
+    stale: &[Stale],
+) -> Result<Vec<(u8, Vec<u8>)>, Failure> {
     let mut found: Vec<(u8, Vec<u8>)> = Vec::new();
-    let listed = socket.query(
+    let request = |w: &mut Writer<'_>| {
+        w.raw(&[family.unwrap_or(0), 0, 0, 0]);
+        if family.is_some() {
+            w.nest(TUPLE_ORIGINAL, |w| {
+                w.nest(TUPLE_PORTS, |w| w.u8(PROTOCOL, UDP))
+            });
+            w.nest(FILTER, |w| w.u32(FILTER_ORIGINAL, FILTER_BY_PROTOCOL));
+        }
+    };
+    socket.query(
         GET,
         DUMP,
         "list tracked connections",
-        |w| w.raw(&[0; 4]),
+        request,
         |_, payload| {
             let (Some(family), Some(attributes)) = (payload.first(), payload.get(4..)) else {
                 return;
@@ -90,21 +110,30 @@ pub(crate) fn forget(socket: &mut Socket, stale: &[Stale]) {
                 found.push((*family, original.to_vec()));
             }
         },
-    );
-    if let Err(failure) = listed {
-        tracing::debug!(errno = failure.errno, "{}", failure.operation);
+    )?;
+    Ok(found)
+}
+
+/// Forgets them. A machine without connection tracking over netlink keeps them until they fade (30 s to 2 min
+/// without traffic); that is no reason to refuse a port, so it is only noted.
+pub(crate) fn forget(socket: &mut Socket, stale: &[Stale]) {
+    if stale.is_empty() {
+        return;
     }
+    let filtered = find(socket, Some(INET), stale).and_then(|mut v4| {
+        v4.extend(find(socket, Some(INET6), stale)?);
+        Ok(v4)
+    });
+    let found = match filtered.or_else(|_| find(socket, None, stale)) {
+        Ok(found) => found,
+        Err(failure) => return tracing::debug!(errno = failure.errno, "{}", failure.operation),
+    };
     let mut batch = Batch::new();
     for (family, original) in &found {
-        batch.push(
-            DELETE,
-            0,
-            "forget a tracked connection",
-            |w: &mut Writer<'_>| {
-                w.raw(&[*family, 0, 0, 0]);
-                w.nest(TUPLE_ORIGINAL, |w| w.raw(original));
-            },
-        );
+        batch.push(DELETE, 0, "forget a tracked connection", |w| {
+            w.raw(&[*family, 0, 0, 0]);
+            w.nest(TUPLE_ORIGINAL, |w| w.raw(original));
+        });
     }
     // One that has gone by itself in the meantime is reported as missing: all the same.
     if let Err(failure) = socket.send(&batch) {

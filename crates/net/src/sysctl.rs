@@ -28,6 +28,30 @@ pub(crate) fn set_if_present(key: &str, value: &str) -> Result<()> {
     }
 }
 
+/// Turns on the forwarding of IPv6. The kernel takes a machine that forwards for a router, which listens to no
+/// other router: links that do so far (`accept_ra` 1) are told to go on (2), or the host would lose its default
+/// route minutes later.
+pub(crate) fn forward_ipv6() -> Result<()> {
+    let conf = "/proc/sys/net/ipv6/conf";
+    let forwards = std::fs::read_to_string(format!("{conf}/all/forwarding"));
+    if forwards.is_ok_and(|text| text.trim() == "1") {
+        return Ok(());
+    }
+    let links = std::fs::read_dir(conf).map_err(|source| Error::Kernel {
+        operation: format!("list {conf}"),
+        source,
+    })?;
+    for link in links.flatten() {
+        let listens = std::fs::read_to_string(link.path().join("accept_ra"));
+        if let (Ok("1"), Some(name)) =
+            (listens.as_deref().map(str::trim), link.file_name().to_str())
+        {
+            set(&format!("net/ipv6/conf/{name}/accept_ra"), "2")?;
+        }
+    }
+    set("net/ipv6/conf/all/forwarding", "1")
+}
+
 /// Whether the kernel has IPv6.
 pub(crate) fn has_ipv6() -> bool {
     Path::new("/proc/sys/net/ipv6").exists()

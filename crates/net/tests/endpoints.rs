@@ -217,6 +217,46 @@ fn detaching_twice_is_no_error_and_the_link_is_gone() {
 }
 
 #[test]
+fn many_at_once_get_addresses_of_their_own() {
+    isolated(|| async {
+        let net = Net::open("t").await.unwrap();
+        net.ensure_bridge(&config("br-t", "172.17.0.0/16"))
+            .await
+            .unwrap();
+        net.prepare("br-t").await.unwrap();
+        let one = |net: Net| async move {
+            let (netns, endpoint) = net
+                .new_namespace_attached("br-t", &request())
+                .await
+                .unwrap();
+            if endpoint.ipv4.unwrap().octets()[3].is_multiple_of(2) {
+                net.detach("br-t", &endpoint).await.unwrap();
+                return None;
+            }
+            Some((netns, endpoint))
+        };
+        let tasks: Vec<_> = (0..24).map(|_| tokio::spawn(one(net.clone()))).collect();
+        let mut seen = std::collections::HashSet::new();
+        let mut kept = Vec::new();
+        for task in tasks {
+            if let Some((netns, endpoint)) = task.await.unwrap() {
+                assert!(seen.insert(endpoint.ipv4) && seen.len() <= 24);
+                kept.push((netns, endpoint));
+            }
+        }
+        assert_eq!(kept.len(), 12);
+        net.settled().await.unwrap();
+        let (first, last) = (&kept[0], &kept[11]);
+        let address = (last.1.ipv4.unwrap(), 80);
+        serve(last.0.as_fd(), address.into());
+        assert_eq!(
+            reach(first.0.as_fd(), address),
+            first.1.ipv4.unwrap().to_string()
+        );
+    });
+}
+
+#[test]
 fn ipv6_endpoints() {
     isolated(|| async {
         let net = Net::open("t").await.unwrap();
@@ -239,6 +279,9 @@ fn ipv6_endpoints() {
         serve(a.as_fd(), address);
         assert_eq!(reach(b.as_fd(), address), second.ipv6.unwrap().to_string());
         assert_eq!(reach(here().as_fd(), address), "fd00:9::1");
+        let accepts =
+            sh("cat /proc/sys/net/ipv6/conf/lo/accept_ra /proc/sys/net/ipv6/conf/all/forwarding");
+        assert_eq!(accepts, "2\n1\n", "a router that still listens to routers");
         let outside = neighbour();
         serve(outside.as_fd(), "[2001:db8::2]:80".parse().unwrap());
         let seen = reach(a.as_fd(), "[2001:db8::2]:80".parse::<SocketAddr>().unwrap());

@@ -171,7 +171,7 @@ fn entry_of(kind: Kind, path: Vec<u8>, stat: &Stat) -> Entry {
     };
     entry.uid = stat.st_uid;
     entry.gid = stat.st_gid;
-    entry.mtime_s = stat.st_mtime as i64;
+    entry.mtime_s = stat.st_mtime;
     if kind == Kind::File {
         entry.size_bytes = stat.st_size as u64;
     }

@@ -40,7 +40,11 @@ pub(crate) struct Fetch {
 
 impl Fetch {
     fn say(&self, status: &str) {
-        (self.progress)(Progress { id: Some(self.id.clone()), status: status.to_owned(), ..Progress::default() });
+        (self.progress)(Progress {
+            id: Some(self.id.clone()),
+            status: status.to_owned(),
+            ..Progress::default()
+        });
     }
 
     fn tell(&self, status: &str, current_bytes: u64) {
@@ -57,7 +61,10 @@ impl Fetch {
 pub(crate) async fn fetch_layer(fetch: Fetch) -> Result<()> {
     let claiming = fetch.clone();
     let claim = blocking(move || {
-        let check = Check { digest: Some(claiming.digest.clone()), size_bytes: Some(claiming.size_bytes) };
+        let check = Check {
+            digest: Some(claiming.digest.clone()),
+            size_bytes: Some(claiming.size_bytes),
+        };
         Ok(claiming.inner.blobs.claim(check, &claiming.lease)?)
     })
     .await?;
@@ -80,7 +87,13 @@ async fn unpack_kept(fetch: &Fetch) -> Result<()> {
     let fetch = fetch.clone();
     blocking(move || {
         let file = fetch.inner.blobs.reader(&fetch.digest)?;
-        let mut reader = Loud { input: file, fetch: fetch.clone(), done_bytes: 0, told_bytes: 0, loud: true };
+        let mut reader = Loud {
+            input: file,
+            fetch: fetch.clone(),
+            done_bytes: 0,
+            told_bytes: 0,
+            loud: true,
+        };
         let intake = take_in(&mut reader, fetch.inner.stage()?)?;
         register(&fetch, intake)
     })
@@ -92,7 +105,9 @@ async fn download(fetch: &Fetch, ingest: Ingest) -> Result<()> {
     let (to_keeper, from_network) = mpsc::channel::<Bytes>(CHUNKS);
     let (to_unpacker, from_keeper) = sync_channel::<Bytes>(CHUNKS);
     let (keeping, unpacking) = (fetch.clone(), fetch.clone());
-    let keeper = tokio::spawn(blocking(move || keep(&keeping, ingest, from_network, to_unpacker)));
+    let keeper = tokio::spawn(blocking(move || {
+        keep(&keeping, ingest, from_network, to_unpacker)
+    }));
     let unpacker = tokio::spawn(blocking(move || unpack_stream(&unpacking, from_keeper)));
     let received = receive(fetch, offset_bytes, to_keeper).await;
     let kept = flatten(keeper.await);
@@ -119,11 +134,20 @@ async fn download(fetch: &Fetch, ingest: Ingest) -> Result<()> {
 }
 
 fn flatten<T>(joined: std::result::Result<Result<T>, tokio::task::JoinError>) -> Result<T> {
-    joined.unwrap_or_else(|e| Err(Error::Registry { operation: "fetch a layer".to_owned(), source: Box::new(e) }))
+    joined.unwrap_or_else(|e| {
+        Err(Error::Registry {
+            operation: "fetch a layer".to_owned(),
+            source: Box::new(e),
+        })
+    })
 }
 
 /// Receives the bytes from `offset` on; a break is resumed where it happened, as long as attempts bring something.
-async fn receive(fetch: &Fetch, mut offset_bytes: u64, to_keeper: mpsc::Sender<Bytes>) -> Result<()> {
+async fn receive(
+    fetch: &Fetch,
+    mut offset_bytes: u64,
+    to_keeper: mpsc::Sender<Bytes>,
+) -> Result<()> {
     let mut attempt = 0;
     let mut told_bytes = 0;
     while offset_bytes < fetch.size_bytes {
@@ -132,14 +156,22 @@ async fn receive(fetch: &Fetch, mut offset_bytes: u64, to_keeper: mpsc::Sender<B
             Ok(Flow::Complete) => break,
             Ok(Flow::Unwanted) => return Ok(()),
             Err(e) => {
-                attempt = if offset_bytes > before_bytes { 1 } else { attempt + 1 };
+                attempt = if offset_bytes > before_bytes {
+                    1
+                } else {
+                    attempt + 1
+                };
                 let lasting = matches!(&e, Error::Answer { status, .. } if !(*status == 429 || *status >= 500));
                 if attempt >= ATTEMPTS_MAX || lasting {
                     return Err(e);
                 }
                 let delay = retry_delay(attempt);
                 tracing::debug!(error = &e as &dyn std::error::Error, layer = %fetch.digest, offset_bytes, "resuming");
-                fetch.say(&format!("Retrying in {} second{}", delay.as_secs().max(1), plural(delay.as_secs())));
+                fetch.say(&format!(
+                    "Retrying in {} second{}",
+                    delay.as_secs().max(1),
+                    plural(delay.as_secs())
+                ));
                 tokio::time::sleep(delay).await;
             }
         }
@@ -168,15 +200,22 @@ async fn receive_some(
         operation: format!("download layer {}", fetch.digest),
         source: e,
     };
-    let mut response = fetch.session.blob(fetch.digest.as_str(), *offset_bytes).await?;
+    let mut response = fetch
+        .session
+        .blob(fetch.digest.as_str(), *offset_bytes)
+        .await?;
     // A server that ignores the range sends everything again.
     let partial = response.status() == reqwest::StatusCode::PARTIAL_CONTENT;
     let mut skip_bytes = if partial { 0 } else { *offset_bytes };
     if partial && range_start(&response) != Some(*offset_bytes) {
-        return Err(broken("the registry answered with another range than asked for".into()));
+        return Err(broken(
+            "the registry answered with another range than asked for".into(),
+        ));
     }
     while let Some(mut chunk) = response.chunk().await.map_err(|e| broken(Box::new(e)))? {
-        let skip = usize::try_from(skip_bytes).unwrap_or(usize::MAX).min(chunk.len());
+        let skip = usize::try_from(skip_bytes)
+            .unwrap_or(usize::MAX)
+            .min(chunk.len());
         skip_bytes -= skip as u64;
         let chunk = chunk.split_off(skip);
         if chunk.is_empty() {
@@ -199,18 +238,34 @@ async fn receive_some(
 
 /// First byte of `Content-Range: bytes FIRST-LAST/SIZE`.
 fn range_start(response: &reqwest::Response) -> Option<u64> {
-    let text = response.headers().get(reqwest::header::CONTENT_RANGE)?.to_str().ok()?;
-    text.strip_prefix("bytes ")?.split('-').next()?.trim().parse().ok()
+    let text = response
+        .headers()
+        .get(reqwest::header::CONTENT_RANGE)?
+        .to_str()
+        .ok()?;
+    text.strip_prefix("bytes ")?
+        .split('-')
+        .next()?
+        .trim()
+        .parse()
+        .ok()
 }
 
 /// Hashes and keeps what comes, and passes it on. Bytes of an earlier attempt are passed on first.
-fn keep(fetch: &Fetch, mut ingest: Ingest, mut from: mpsc::Receiver<Bytes>, to: SyncSender<Bytes>) -> Result<()> {
+fn keep(
+    fetch: &Fetch,
+    mut ingest: Ingest,
+    mut from: mpsc::Receiver<Bytes>,
+    to: SyncSender<Bytes>,
+) -> Result<()> {
     let mut wanted = true;
     if ingest.offset_bytes() > 0 {
         let mut file = ingest.reader()?;
         let mut buffer = vec![0; 256 * 1024];
         while wanted {
-            let count = file.read(&mut buffer).map_err(io("read an interrupted download"))?;
+            let count = file
+                .read(&mut buffer)
+                .map_err(io("read an interrupted download"))?;
             if count == 0 {
                 break;
             }
@@ -238,8 +293,17 @@ fn keep(fetch: &Fetch, mut ingest: Ingest, mut from: mpsc::Receiver<Bytes>, to: 
 }
 
 fn unpack_stream(fetch: &Fetch, from: Receiver<Bytes>) -> Result<Intake> {
-    let input = Chunks { from, rest: Bytes::new() };
-    let mut reader = Loud { input, fetch: fetch.clone(), done_bytes: 0, told_bytes: 0, loud: false };
+    let input = Chunks {
+        from,
+        rest: Bytes::new(),
+    };
+    let mut reader = Loud {
+        input,
+        fetch: fetch.clone(),
+        done_bytes: 0,
+        told_bytes: 0,
+        loud: false,
+    };
     let intake = take_in(&mut reader, fetch.inner.stage()?)?;
     // The packed stream may go on after the end of what it compresses; the keeper must get rid of it.
     std::io::copy(&mut reader, &mut std::io::sink()).map_err(io("read a layer"))?;

@@ -147,7 +147,7 @@ pub(crate) fn parse_platform(text: Option<&str>) -> Result<Platform> {
                 .bytes()
                 .all(|b| b.is_ascii_alphanumeric() || b"_-.".contains(&b))
     };
-    if parts.len() > 3 || !parts.iter().all(|part| fine(part)) {
+    if parts.len() > 3 || !parts.iter().all(fine) {
         return Err(Error::Invalid(format!(
             "{text:?}: invalid platform; expected OS/ARCHITECTURE[/VARIANT], such as linux/amd64"
         )));

@@ -21,7 +21,10 @@ pub(crate) type Packing = Mutex<std::collections::HashMap<String, Arc<Mutex<()>>
 impl Images {
     /// The packed form of a layer, made if there is none. Layers that came packed stay as they came.
     pub(crate) fn pack(&self, diff_id: &str) -> Result<LayerBlob> {
-        let turn = lock(&self.inner.packing).entry(diff_id.to_owned()).or_default().clone();
+        let turn = lock(&self.inner.packing)
+            .entry(diff_id.to_owned())
+            .or_default()
+            .clone();
         let _turn = lock(&turn);
         let result = self.pack_alone(diff_id);
         lock(&self.inner.packing).remove(diff_id);
@@ -31,7 +34,10 @@ impl Images {
     fn pack_alone(&self, diff_id: &str) -> Result<LayerBlob> {
         let record = self.inner.layer_record(diff_id)?;
         let kept = record.blob.filter(|blob| self.inner.has_blob(&blob.digest));
-        if let Some(blob) = kept.as_ref().filter(|blob| blob.media_type != OCI_LAYER_TAR) {
+        if let Some(blob) = kept
+            .as_ref()
+            .filter(|blob| blob.media_type != OCI_LAYER_TAR)
+        {
             return Ok(blob.clone());
         }
         let lease = self.inner.blobs.lease();
@@ -51,18 +57,28 @@ impl Images {
         }
         let size_bytes = ingest.offset_bytes();
         let digest = ingest.commit(Durability::Deferred, &lease)?.to_string();
-        let blob = LayerBlob { digest, size_bytes, media_type: OCI_LAYER_GZIP.to_owned() };
-        self.inner.update_layer(diff_id, |record| record.blob = Some(blob.clone()))?;
+        let blob = LayerBlob {
+            digest,
+            size_bytes,
+            media_type: OCI_LAYER_GZIP.to_owned(),
+        };
+        self.inner
+            .update_layer(diff_id, |record| record.blob = Some(blob.clone()))?;
         if let Some(plain) = kept {
             // The packed form says the same in fewer bytes.
-            self.inner.blobs.remove_unless_held(&Digest::parse(&plain.digest)?)?;
+            self.inner
+                .blobs
+                .remove_unless_held(&Digest::parse(&plain.digest)?)?;
         }
         Ok(blob)
     }
 
     fn compress_tree(&self, diff_id: &str, ingest: &mut Ingest) -> Result<()> {
         let expected = Digest::parse(diff_id)?;
-        let mut output = Hashed { output: GzEncoder::new(ingest, Level::new(LEVEL)), hasher: Hasher::new(expected.algorithm()) };
+        let mut output = Hashed {
+            output: GzEncoder::new(ingest, Level::new(LEVEL)),
+            hasher: Hasher::new(expected.algorithm()),
+        };
         crate::diff::write_layer_at(&self.inner.layer_tree(diff_id)?, &mut output)?;
         let Hashed { output, hasher } = output;
         output.finish().map_err(io("compress a layer"))?;
@@ -86,7 +102,9 @@ fn compress_file(path: &std::path::Path, ingest: &mut Ingest) -> Result<()> {
         if count == 0 {
             break;
         }
-        output.write_all(&buffer[..count]).map_err(io("compress a layer"))?;
+        output
+            .write_all(&buffer[..count])
+            .map_err(io("compress a layer"))?;
     }
     output.finish().map_err(io("compress a layer")).map(|_| ())
 }
@@ -109,5 +127,7 @@ impl<W: Write> Write for Hashed<W> {
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    mutex
+        .lock()
+        .unwrap_or_else(|poisoned| poisoned.into_inner())
 }

@@ -10,7 +10,9 @@ use crate::fetch::{Fetch, fetch_layer};
 use crate::manifest::{self, CONFIG_BYTES_MAX, Descriptor, Document, Manifest};
 use crate::registry::{FetchedManifest, Purpose, Session};
 use crate::store::ManifestRef;
-use crate::{Credentials, Error, Image, Images, Progress, ProgressSink, PullResult, Reference, Result};
+use crate::{
+    Credentials, Error, Image, Images, Progress, ProgressSink, PullResult, Reference, Result,
+};
 
 /// Layers of one pull that are fetched at the same time.
 const PARALLEL: usize = 4;
@@ -30,34 +32,67 @@ impl Images {
         let reference = reference.clone().or_latest();
         let platform = manifest::parse_platform(platform)?;
         let say = |id: Option<&str>, status: String| {
-            progress(Progress { id: id.map(str::to_owned), status, ..Progress::default() });
+            progress(Progress {
+                id: id.map(str::to_owned),
+                status,
+                ..Progress::default()
+            });
         };
-        say(Some(reference.selector()), format!("Pulling from {}", reference.repository));
+        say(
+            Some(reference.selector()),
+            format!("Pulling from {}", reference.repository),
+        );
         let has_credentials = credentials.as_ref().is_some_and(|c| !c.username.is_empty());
-        let sessions = self.inner.registries.sessions(&reference, credentials, Purpose::Pull).await?;
+        let sessions = self
+            .inner
+            .registries
+            .sessions(&reference, credentials, Purpose::Pull)
+            .await?;
         let mut result = Err(Error::NotFound(reference.familiar()));
         for session in sessions {
             let is_mirror = session.is_mirror();
-            let pulling = Pulling { images: self, session, reference: &reference, platform: &platform, progress: &progress };
+            let pulling = Pulling {
+                images: self,
+                session,
+                reference: &reference,
+                platform: &platform,
+                progress: &progress,
+            };
             result = pulling.run().await;
             match &result {
                 Err(error) if is_mirror => {
-                    tracing::warn!(error = error as &dyn std::error::Error, "a mirror could not serve the image");
+                    tracing::warn!(
+                        error = error as &dyn std::error::Error,
+                        "a mirror could not serve the image"
+                    );
                 }
                 _ => break,
             }
         }
-        let (image, result) = result.map_err(|e| in_dockers_words(e, &reference, has_credentials))?;
+        let (image, result) =
+            result.map_err(|e| in_dockers_words(e, &reference, has_credentials))?;
         say(None, format!("Digest: {}", result.digest));
-        let outcome = if result.newer { "Downloaded newer image for" } else { "Image is up to date for" };
+        let outcome = if result.newer {
+            "Downloaded newer image for"
+        } else {
+            "Image is up to date for"
+        };
         say(None, format!("Status: {outcome} {}", reference.familiar()));
         Ok((image, result))
     }
 
     /// Tags of a repository in its registry (for `pull --all-tags`).
-    pub async fn remote_tags(&self, reference: &Reference, credentials: Option<Credentials>) -> Result<Vec<String>> {
+    pub async fn remote_tags(
+        &self,
+        reference: &Reference,
+        credentials: Option<Credentials>,
+    ) -> Result<Vec<String>> {
         let has_credentials = credentials.as_ref().is_some_and(|c| !c.username.is_empty());
-        let sessions = self.inner.registries.sessions(reference, credentials, Purpose::Pull).await?;
+        let sessions = self
+            .inner
+            .registries
+            .sessions(reference, credentials, Purpose::Pull)
+            .await?;
         let mut result = Err(Error::NotFound(reference.familiar()));
         for session in sessions {
             result = session.tags().await;
@@ -70,9 +105,18 @@ impl Images {
 
     /// Checks credentials against a registry (`""` or the hub's address: docker.io).
     pub async fn login(&self, server: &str, credentials: Credentials) -> Result<()> {
-        let session = self.inner.registries.login_session(server, credentials).await?;
+        let session = self
+            .inner
+            .registries
+            .login_session(server, credentials)
+            .await?;
         session.check_login().await.map_err(|e| match e {
-            Error::Answer { operation, answer, status: 401 | 403, .. } => Error::Denied(format!("{operation}: {answer}")),
+            Error::Answer {
+                operation,
+                answer,
+                status: 401 | 403,
+                ..
+            } => Error::Denied(format!("{operation}: {answer}")),
             other => other,
         })
     }
@@ -109,17 +153,31 @@ impl Pulling<'_> {
         };
         let images = self.images.clone();
         let names = [self.reference.clone(), self.reference.by_digest(&digest)];
-        let names: Vec<Reference> = names.into_iter().filter(|name| name.tag.is_none() || name.digest.is_none()).collect();
+        let names: Vec<Reference> = names
+            .into_iter()
+            .filter(|name| name.tag.is_none() || name.digest.is_none())
+            .collect();
         let (image, is_new) = blocking(move || {
-            images.inner.blobs.put(&fetched.bytes, Durability::Deferred, &lease)?;
+            images
+                .inner
+                .blobs
+                .put(&fetched.bytes, Durability::Deferred, &lease)?;
             let is_new = images.register(&config, None, true, Some(record))?;
             let id = Digest::of(&config).to_string();
-            let was_named = images.inner.read(|state| state.names.get(&names[0].to_string()) == Some(&id));
+            let was_named = images
+                .inner
+                .read(|state| state.names.get(&names[0].to_string()) == Some(&id));
             images.name(&id, &names)?;
             Ok((images.image(&id)?, is_new || !was_named))
         })
         .await?;
-        Ok((image, PullResult { digest, newer: is_new || fetched_any }))
+        Ok((
+            image,
+            PullResult {
+                digest,
+                newer: is_new || fetched_any,
+            },
+        ))
     }
 
     /// Follows indexes down to the manifest for the platform.
@@ -134,14 +192,22 @@ impl Pulling<'_> {
                 }
             }
         }
-        Err(Error::Invalid("malformed image: its indexes are nested too deeply".to_owned()))
+        Err(Error::Invalid(
+            "malformed image: its indexes are nested too deeply".to_owned(),
+        ))
     }
 
     async fn config(&self, manifest: &Manifest) -> Result<Vec<u8>> {
         let descriptor = &manifest.config;
-        if !matches!(descriptor.media_type.as_str(), manifest::OCI_CONFIG | manifest::DOCKER_CONFIG | "") {
+        if !matches!(
+            descriptor.media_type.as_str(),
+            manifest::OCI_CONFIG | manifest::DOCKER_CONFIG | ""
+        ) {
             let kind = &descriptor.media_type;
-            return Err(Error::Invalid(format!("{} is not a container image but {kind}", self.reference.familiar())));
+            return Err(Error::Invalid(format!(
+                "{} is not a container image but {kind}",
+                self.reference.familiar()
+            )));
         }
         let digest = Digest::parse(&descriptor.digest)?;
         if let Ok(bytes) = self.images.inner.blobs.read(&digest, CONFIG_BYTES_MAX) {
@@ -151,7 +217,12 @@ impl Pulling<'_> {
     }
 
     /// Brings all layers here; says whether any was missing.
-    async fn layers(&self, manifest: &Manifest, diff_ids: &[String], lease: &Arc<wharf_blob::Lease>) -> Result<bool> {
+    async fn layers(
+        &self,
+        manifest: &Manifest,
+        diff_ids: &[String],
+        lease: &Arc<wharf_blob::Lease>,
+    ) -> Result<bool> {
         let (_hold, here) = self.images.inner.hold(diff_ids);
         let limit = Arc::new(Semaphore::new(PARALLEL));
         let mut running = FuturesUnordered::new();
@@ -159,7 +230,11 @@ impl Pulling<'_> {
         for (descriptor, diff_id) in manifest.layers.iter().zip(diff_ids) {
             let short = short(descriptor);
             let say = |status: &str| {
-                (self.progress)(Progress { id: Some(short.clone()), status: status.to_owned(), ..Progress::default() });
+                (self.progress)(Progress {
+                    id: Some(short.clone()),
+                    status: status.to_owned(),
+                    ..Progress::default()
+                });
             };
             if here.contains(diff_id) {
                 self.note_source(descriptor, diff_id, lease)?;
@@ -173,7 +248,12 @@ impl Pulling<'_> {
             if running.len() >= PARALLEL {
                 say("Waiting");
             }
-            running.push(self.layer(descriptor.clone(), diff_id.clone(), limit.clone(), lease.clone()));
+            running.push(self.layer(
+                descriptor.clone(),
+                diff_id.clone(),
+                limit.clone(),
+                lease.clone(),
+            ));
         }
         let any = !running.is_empty();
         while let Some(result) = running.next().await {
@@ -205,10 +285,18 @@ impl Pulling<'_> {
     }
 
     /// Remembers that this repository has the layer: a push to the same registry mounts it from there.
-    fn note_source(&self, descriptor: &Descriptor, diff_id: &str, lease: &wharf_blob::Lease) -> Result<()> {
+    fn note_source(
+        &self,
+        descriptor: &Descriptor,
+        diff_id: &str,
+        lease: &wharf_blob::Lease,
+    ) -> Result<()> {
         let source = self.reference.name();
         let record = self.images.inner.layer_record(diff_id)?;
-        let same = record.blob.as_ref().is_none_or(|blob| blob.digest == descriptor.digest);
+        let same = record
+            .blob
+            .as_ref()
+            .is_none_or(|blob| blob.digest == descriptor.digest);
         if !same || self.session.is_mirror() || record.sources.contains(&source) {
             return Ok(());
         }
@@ -217,42 +305,70 @@ impl Pulling<'_> {
         if !here {
             return Ok(());
         }
-        self.images.inner.update_layer(diff_id, |record| record.add_source(source))
+        self.images
+            .inner
+            .update_layer(diff_id, |record| record.add_source(source))
     }
 }
 
 /// Runs file-system work beside the async threads.
-pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+pub(crate) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<T> {
     match tokio::task::spawn_blocking(work).await {
         Ok(result) => result,
-        Err(e) => Err(Error::Registry { operation: "work on the image store".to_owned(), source: Box::new(e) }),
+        Err(e) => Err(Error::Registry {
+            operation: "work on the image store".to_owned(),
+            source: Box::new(e),
+        }),
     }
 }
 
 /// The layer's short ID in progress lines.
 pub(crate) fn short(descriptor: &Descriptor) -> String {
-    let digits = descriptor.digest.split_once(':').map_or("", |(_, digits)| digits);
+    let digits = descriptor
+        .digest
+        .split_once(':')
+        .map_or("", |(_, digits)| digits);
     digits.chars().take(12).collect()
 }
 
 /// Registries answer with codes; people know Docker's sentences for them.
 fn in_dockers_words(error: Error, reference: &Reference, has_credentials: bool) -> Error {
-    let Error::Answer { operation, answer, status, code } = error else { return error };
+    let Error::Answer {
+        operation,
+        answer,
+        status,
+        code,
+    } = error
+    else {
+        return error;
+    };
     let name = reference.familiar_name();
     match (code.as_str(), status) {
-        ("MANIFEST_UNKNOWN", _) => {
-            Error::RegistryNotFound(format!("manifest for {} not found: {answer}", reference.familiar()))
+        ("MANIFEST_UNKNOWN", _) => Error::RegistryNotFound(format!(
+            "manifest for {} not found: {answer}",
+            reference.familiar()
+        )),
+        ("NAME_UNKNOWN", _) => {
+            Error::RegistryNotFound(format!("repository {name} not found: {answer}"))
         }
-        ("NAME_UNKNOWN", _) => Error::RegistryNotFound(format!("repository {name} not found: {answer}")),
         ("", 404) => {
             let familiar = reference.familiar();
-            Error::RegistryNotFound(format!("manifest for {familiar} not found: manifest unknown: {answer}"))
+            Error::RegistryNotFound(format!(
+                "manifest for {familiar} not found: manifest unknown: {answer}"
+            ))
         }
         ("DENIED", _) | (_, 403) => Error::Denied(denied(&name)),
         // Without credentials a registry that hides what exists asks for them.
         ("UNAUTHORIZED", _) | (_, 401) if !has_credentials => Error::Denied(denied(&name)),
         ("UNAUTHORIZED", _) | (_, 401) => Error::Denied(format!("{operation}: {answer}")),
-        _ => Error::Answer { operation, answer, status, code },
+        _ => Error::Answer {
+            operation,
+            answer,
+            status,
+            code,
+        },
     }
 }
 

@@ -31,24 +31,44 @@ impl Images {
         let Some(tag) = reference.tag.clone() else {
             return Err(Error::Invalid("cannot push a digest reference".to_owned()));
         };
-        let id = self.inner.read(|state| state.names.get(&reference.to_string()).cloned());
+        let id = self
+            .inner
+            .read(|state| state.names.get(&reference.to_string()).cloned());
         let Some(id) = id else {
             let name = reference.familiar_name();
-            return Err(Error::NotFound(format!("An image does not exist locally with the tag: {name}")));
+            return Err(Error::NotFound(format!(
+                "An image does not exist locally with the tag: {name}"
+            )));
         };
         (progress)(Progress {
             status: format!("The push refers to repository [{}]", reference.name()),
             ..Progress::default()
         });
-        let anonymous = !credentials.as_ref().is_some_and(crate::registry::is_meaningful);
+        let anonymous = !credentials
+            .as_ref()
+            .is_some_and(crate::registry::is_meaningful);
         if reference.registry == HUB && anonymous {
             return Err(Error::Denied(refused_at_hub(&reference)));
         }
-        let mut sessions = self.inner.registries.sessions(&reference, credentials, Purpose::Push).await?;
-        let session = sessions.pop().ok_or_else(|| Error::NotFound(reference.familiar()))?;
+        let mut sessions = self
+            .inner
+            .registries
+            .sessions(&reference, credentials, Purpose::Push)
+            .await?;
+        let session = sessions
+            .pop()
+            .ok_or_else(|| Error::NotFound(reference.familiar()))?;
         let stored = self.stored(&id)?;
-        let pushing = Pushing { images: self, session, reference: &reference, progress };
-        pushing.run(&stored, tag).await.map_err(|e| in_dockers_words(e, &reference))
+        let pushing = Pushing {
+            images: self,
+            session,
+            reference: &reference,
+            progress,
+        };
+        pushing
+            .run(&stored, tag)
+            .await
+            .map_err(|e| in_dockers_words(e, &reference))
     }
 
     /// A kept manifest that speaks of exactly these layers.
@@ -62,9 +82,19 @@ impl Images {
                 continue;
             }
             let digest = Digest::parse(&reference.digest)?;
-            let bytes = self.inner.blobs.read(&digest, manifest::MANIFEST_BYTES_MAX)?;
-            let Document::Manifest(manifest) = manifest::parse(&bytes, &reference.media_type)? else { continue };
-            let same_layers = manifest.layers.iter().map(|l| &l.digest).eq(layers.iter().map(|l| &l.digest));
+            let bytes = self
+                .inner
+                .blobs
+                .read(&digest, manifest::MANIFEST_BYTES_MAX)?;
+            let Document::Manifest(manifest) = manifest::parse(&bytes, &reference.media_type)?
+            else {
+                continue;
+            };
+            let same_layers = manifest
+                .layers
+                .iter()
+                .map(|l| &l.digest)
+                .eq(layers.iter().map(|l| &l.digest));
             if same_layers && manifest.config.digest == stored.record.id {
                 return Ok(Some((bytes, reference.clone())));
             }
@@ -91,8 +121,14 @@ impl Pushing<'_> {
         }
         let (images, image) = (self.images.clone(), stored.clone());
         let (bytes, record) = blocking(move || images.manifest_to_push(&image, &layers)).await?;
-        self.session.put_manifest(&tag, &bytes, &record.media_type).await?;
-        let result = PushResult { digest: record.digest.clone(), size_bytes: record.size_bytes, tag };
+        self.session
+            .put_manifest(&tag, &bytes, &record.media_type)
+            .await?;
+        let result = PushResult {
+            digest: record.digest.clone(),
+            size_bytes: record.size_bytes,
+            tag,
+        };
         let names = [self.reference.by_digest(&record.digest)];
         let (images, image) = (self.images.clone(), stored.clone());
         blocking(move || {
@@ -101,7 +137,10 @@ impl Pushing<'_> {
         })
         .await?;
         let (tag, digest, size) = (&result.tag, &result.digest, result.size_bytes);
-        (self.progress)(Progress { status: format!("{tag}: digest: {digest} size: {size}"), ..Progress::default() });
+        (self.progress)(Progress {
+            status: format!("{tag}: digest: {digest} size: {size}"),
+            ..Progress::default()
+        });
         Ok(result)
     }
 
@@ -109,21 +148,31 @@ impl Pushing<'_> {
     async fn layers(&self, diff_ids: &[String]) -> Result<Vec<LayerBlob>> {
         let limit = Arc::new(Semaphore::new(PARALLEL));
         let mut seen = HashSet::new();
-        let unique: Vec<&String> = diff_ids.iter().filter(|diff_id| seen.insert(diff_id.as_str())).collect();
+        let unique: Vec<&String> = diff_ids
+            .iter()
+            .filter(|diff_id| seen.insert(diff_id.as_str()))
+            .collect();
         for diff_id in unique.iter().rev() {
             self.say(diff_id, "Preparing");
         }
         for diff_id in unique.iter().rev().skip(PARALLEL) {
             self.say(diff_id, "Waiting");
         }
-        let mut running: FuturesUnordered<_> =
-            unique.iter().rev().map(|diff_id| self.layer((*diff_id).clone(), limit.clone())).collect();
+        let mut running: FuturesUnordered<_> = unique
+            .iter()
+            .rev()
+            .map(|diff_id| self.layer((*diff_id).clone(), limit.clone()))
+            .collect();
         let mut sent = std::collections::HashMap::new();
         while let Some(result) = running.next().await {
             let (diff_id, blob) = result?;
             sent.insert(diff_id, blob);
         }
-        let packed = |diff_id: &String| sent.get(diff_id).cloned().ok_or_else(|| Error::LayerNotFound(diff_id.clone()));
+        let packed = |diff_id: &String| {
+            sent.get(diff_id)
+                .cloned()
+                .ok_or_else(|| Error::LayerNotFound(diff_id.clone()))
+        };
         diff_ids.iter().map(packed).collect()
     }
 
@@ -151,20 +200,28 @@ impl Pushing<'_> {
             return Ok("Layer already exists".to_owned());
         }
         let origin = self.origin(diff_id)?;
-        let at = match self.session.begin_upload(&blob.digest, origin.as_deref()).await {
-            Ok(Upload::Mounted) => return Ok(format!("Mounted from {}", origin.unwrap_or_default())),
+        let at = match self
+            .session
+            .begin_upload(&blob.digest, origin.as_deref())
+            .await
+        {
+            Ok(Upload::Mounted) => {
+                return Ok(format!("Mounted from {}", origin.unwrap_or_default()));
+            }
             Ok(Upload::At(at)) => at,
             // A mount may be refused where an upload is not.
-            Err(Error::Answer { status: 401..=405, .. }) if origin.is_some() => {
-                match self.session.begin_upload(&blob.digest, None).await? {
-                    Upload::At(at) => at,
-                    Upload::Mounted => return Ok("Layer already exists".to_owned()),
-                }
-            }
+            Err(Error::Answer {
+                status: 401..=405, ..
+            }) if origin.is_some() => match self.session.begin_upload(&blob.digest, None).await? {
+                Upload::At(at) => at,
+                Upload::Mounted => return Ok("Layer already exists".to_owned()),
+            },
             Err(e) => return Err(e),
         };
         let path = self.images.inner.blobs.path(&Digest::parse(&blob.digest)?);
-        self.session.upload_file(at, &blob.digest, &path, self.sent(diff_id, blob.size_bytes)).await?;
+        self.session
+            .upload_file(at, &blob.digest, &path, self.sent(diff_id, blob.size_bytes))
+            .await?;
         Ok("Pushed".to_owned())
     }
 
@@ -172,8 +229,12 @@ impl Pushing<'_> {
     fn origin(&self, diff_id: &str) -> Result<Option<String>> {
         let prefix = format!("{}/", self.reference.registry);
         let sources = self.images.inner.layer_record(diff_id)?.sources;
-        let repositories = sources.iter().filter_map(|source| source.strip_prefix(&prefix));
-        Ok(repositories.map(str::to_owned).find(|repository| *repository != self.reference.repository))
+        let repositories = sources
+            .iter()
+            .filter_map(|source| source.strip_prefix(&prefix));
+        Ok(repositories
+            .map(str::to_owned)
+            .find(|repository| *repository != self.reference.repository))
     }
 
     fn sent(&self, diff_id: &str, total_bytes: u64) -> crate::registry::Sent {
@@ -194,19 +255,29 @@ impl Pushing<'_> {
     }
 
     fn say(&self, diff_id: &str, status: &str) {
-        (self.progress)(Progress { id: Some(short(diff_id)), status: status.to_owned(), ..Progress::default() });
+        (self.progress)(Progress {
+            id: Some(short(diff_id)),
+            status: status.to_owned(),
+            ..Progress::default()
+        });
     }
 }
 
 impl Images {
     /// The manifest the image came with or was last pushed as, if it fits; else a new one, kept for the next time.
-    fn manifest_to_push(&self, stored: &Stored, layers: &[LayerBlob]) -> Result<(Vec<u8>, ManifestRef)> {
+    fn manifest_to_push(
+        &self,
+        stored: &Stored,
+        layers: &[LayerBlob],
+    ) -> Result<(Vec<u8>, ManifestRef)> {
         let stored = self.stored(&stored.record.id)?;
         if let Some(found) = self.matching_manifest(&stored, layers)? {
             return Ok(found);
         }
         // Docker's types reach every registry and client; only zstd has no word there.
-        let docker = layers.iter().all(|layer| layer.media_type == manifest::OCI_LAYER_GZIP);
+        let docker = layers
+            .iter()
+            .all(|layer| layer.media_type == manifest::OCI_LAYER_GZIP);
         let (media_type, config_type) = if docker {
             (manifest::DOCKER_MANIFEST, manifest::DOCKER_CONFIG)
         } else {
@@ -219,17 +290,39 @@ impl Images {
             annotations: None,
             platform: None,
         };
-        let layer_type = |layer: &LayerBlob| if docker { manifest::DOCKER_LAYER_GZIP.to_owned() } else { layer.media_type.clone() };
+        let layer_type = |layer: &LayerBlob| {
+            if docker {
+                manifest::DOCKER_LAYER_GZIP.to_owned()
+            } else {
+                layer.media_type.clone()
+            }
+        };
         let manifest = Manifest {
             schema_version: 2,
             media_type: media_type.to_owned(),
-            config: describe(config_type, &stored.record.id, stored.config_bytes.len() as u64),
-            layers: layers.iter().map(|l| describe(&layer_type(l), &l.digest, l.size_bytes)).collect(),
+            config: describe(
+                config_type,
+                &stored.record.id,
+                stored.config_bytes.len() as u64,
+            ),
+            layers: layers
+                .iter()
+                .map(|l| describe(&layer_type(l), &l.digest, l.size_bytes))
+                .collect(),
         };
-        let bytes = serde_json::to_vec(&manifest).map_err(|e| Error::Invalid(format!("can't write a manifest: {e}")))?;
+        let bytes = serde_json::to_vec(&manifest)
+            .map_err(|e| Error::Invalid(format!("can't write a manifest: {e}")))?;
         let lease = self.inner.blobs.lease();
-        let digest = self.inner.blobs.put(&bytes, Durability::Deferred, &lease)?.to_string();
-        let reference = ManifestRef { digest, media_type: media_type.to_owned(), size_bytes: bytes.len() as u64 };
+        let digest = self
+            .inner
+            .blobs
+            .put(&bytes, Durability::Deferred, &lease)?
+            .to_string();
+        let reference = ManifestRef {
+            digest,
+            media_type: media_type.to_owned(),
+            size_bytes: bytes.len() as u64,
+        };
         // In the image's record before the lease ends.
         self.register(&stored.config_bytes, None, true, Some(reference.clone()))?;
         Ok((bytes, reference))
@@ -237,7 +330,11 @@ impl Images {
 }
 
 fn short(diff_id: &str) -> String {
-    diff_id.trim_start_matches("sha256:").chars().take(12).collect()
+    diff_id
+        .trim_start_matches("sha256:")
+        .chars()
+        .take(12)
+        .collect()
 }
 
 fn refused_at_hub(reference: &Reference) -> String {
@@ -254,7 +351,11 @@ fn refused_at_hub(reference: &Reference) -> String {
 
 fn in_dockers_words(error: Error, reference: &Reference) -> Error {
     match error {
-        Error::Answer { answer, status: 401 | 403, .. } => Error::Denied(format!(
+        Error::Answer {
+            answer,
+            status: 401 | 403,
+            ..
+        } => Error::Denied(format!(
             "push access denied for {}, repository does not exist or may require authorization: {answer}",
             reference.familiar_name()
         )),

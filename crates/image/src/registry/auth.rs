@@ -18,15 +18,24 @@ const TOKEN_BYTES_MAX: usize = 1 << 20;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Challenge {
     Basic,
-    Bearer { realm: String, service: Option<String>, scope: Option<String> },
+    Bearer {
+        realm: String,
+        service: Option<String>,
+        scope: Option<String>,
+    },
 }
 
 impl Challenge {
     /// The strongest of the header's challenges that is understood.
     pub(super) fn parse(headers: &reqwest::header::HeaderMap) -> Option<Challenge> {
-        let values = headers.get_all(reqwest::header::WWW_AUTHENTICATE).iter().filter_map(|value| value.to_str().ok());
+        let values = headers
+            .get_all(reqwest::header::WWW_AUTHENTICATE)
+            .iter()
+            .filter_map(|value| value.to_str().ok());
         let challenges: Vec<Challenge> = values.filter_map(parse_one).collect();
-        let bearer = challenges.iter().find(|challenge| matches!(challenge, Challenge::Bearer { .. }));
+        let bearer = challenges
+            .iter()
+            .find(|challenge| matches!(challenge, Challenge::Bearer { .. }));
         bearer.or(challenges.first()).cloned()
     }
 }
@@ -48,7 +57,11 @@ fn parse_one(text: &str) -> Option<Challenge> {
             _ => {}
         }
     }
-    Some(Challenge::Bearer { realm: realm?, service, scope })
+    Some(Challenge::Bearer {
+        realm: realm?,
+        service,
+        scope,
+    })
 }
 
 /// `key=value` or `key="value"`, comma-separated; commas inside quotes belong to the value.
@@ -57,12 +70,17 @@ fn parameters(mut text: &str) -> Vec<(String, String)> {
     while let Some((key, rest)) = text.split_once('=') {
         let (value, after) = match rest.strip_prefix('"') {
             Some(quoted) => {
-                let Some((value, after)) = quoted.split_once('"') else { break };
+                let Some((value, after)) = quoted.split_once('"') else {
+                    break;
+                };
                 (value, after)
             }
             None => rest.split_at(rest.find(',').unwrap_or(rest.len())),
         };
-        found.push((key.trim_matches([' ', ',']).to_owned(), value.trim().to_owned()));
+        found.push((
+            key.trim_matches([' ', ',']).to_owned(),
+            value.trim().to_owned(),
+        ));
         text = after.trim_start_matches([',', ' ']);
     }
     found
@@ -78,7 +96,8 @@ pub(super) struct Proof {
 
 impl Proof {
     pub(super) fn is_good_for(&self, scopes: &[String]) -> bool {
-        self.until.is_none_or(|until| Instant::now() + MARGIN < until)
+        self.until
+            .is_none_or(|until| Instant::now() + MARGIN < until)
             && scopes.iter().all(|scope| self.scopes.contains(scope))
     }
 }
@@ -98,41 +117,68 @@ pub(super) async fn prove(
     credentials: Option<&Credentials>,
     plain_allowed: bool,
 ) -> Result<Option<Proof>> {
-    let token = credentials.and_then(|c| c.registry_token.as_ref()).filter(|token| !token.is_empty());
+    let token = credentials
+        .and_then(|c| c.registry_token.as_ref())
+        .filter(|token| !token.is_empty());
     if let Some(token) = token {
-        return Ok(Some(Proof { header: format!("Bearer {token}"), scopes: scopes.to_vec(), until: None }));
-    }
-    match challenge {
-        Challenge::Basic => Ok(credentials.filter(|c| !c.username.is_empty()).map(|credentials| Proof {
-            header: basic(credentials),
+        return Ok(Some(Proof {
+            header: format!("Bearer {token}"),
             scopes: scopes.to_vec(),
             until: None,
-        })),
-        Challenge::Bearer { realm, service, scope } => {
+        }));
+    }
+    match challenge {
+        Challenge::Basic => Ok(credentials
+            .filter(|c| !c.username.is_empty())
+            .map(|credentials| Proof {
+                header: basic(credentials),
+                scopes: scopes.to_vec(),
+                until: None,
+            })),
+        Challenge::Bearer {
+            realm,
+            service,
+            scope,
+        } => {
             let mut asked: Vec<String> = scopes.to_vec();
-            let more = scope.iter().flat_map(|scope| scope.split(' ').map(str::to_owned));
+            let more = scope
+                .iter()
+                .flat_map(|scope| scope.split(' ').map(str::to_owned));
             for scope in more.filter(|scope| !scope.is_empty()) {
                 if !asked.contains(&scope) {
                     asked.push(scope);
                 }
             }
             let url = realm_url(realm, plain_allowed)?;
-            fetch_token(client, url, service.as_deref(), asked, credentials).await.map(Some)
+            fetch_token(client, url, service.as_deref(), asked, credentials)
+                .await
+                .map(Some)
         }
     }
 }
 
 fn basic(credentials: &Credentials) -> String {
     let pair = format!("{}:{}", credentials.username, credentials.password);
-    format!("Basic {}", base64::engine::general_purpose::STANDARD.encode(pair))
+    format!(
+        "Basic {}",
+        base64::engine::general_purpose::STANDARD.encode(pair)
+    )
 }
 
 /// Credentials go to the realm, so a registry reached over TLS can't have them sent in the clear.
 fn realm_url(realm: &str, plain_allowed: bool) -> Result<Url> {
-    let url = Url::parse(realm).ok().filter(|url| matches!(url.scheme(), "http" | "https"));
-    let url = url.ok_or_else(|| Error::Invalid(format!("the registry's token server {realm:?} is not a URL")))?;
+    let url = Url::parse(realm)
+        .ok()
+        .filter(|url| matches!(url.scheme(), "http" | "https"));
+    let url = url.ok_or_else(|| {
+        Error::Invalid(format!(
+            "the registry's token server {realm:?} is not a URL"
+        ))
+    })?;
     if url.scheme() == "http" && !plain_allowed {
-        return Err(Error::Denied(format!("the registry's token server {realm} is not reached over TLS; refused")));
+        return Err(Error::Denied(format!(
+            "the registry's token server {realm} is not reached over TLS; refused"
+        )));
     }
     Ok(url)
 }
@@ -148,25 +194,53 @@ async fn fetch_token(
     let mut attempt = 0;
     let response = loop {
         attempt += 1;
-        match token_request(client, &url, service, &scopes, credentials).send().await {
-            Ok(response) if retry::is_transient(response.status().as_u16()) && attempt < retry::ATTEMPTS_MAX => {
+        match token_request(client, &url, service, &scopes, credentials)
+            .send()
+            .await
+        {
+            Ok(response)
+                if retry::is_transient(response.status().as_u16())
+                    && attempt < retry::ATTEMPTS_MAX =>
+            {
                 tokio::time::sleep(retry::delay_of(&response, attempt)).await;
             }
             Ok(response) => break response,
-            Err(_) if attempt < retry::ATTEMPTS_MAX => tokio::time::sleep(retry::delay(attempt)).await,
-            Err(e) => return Err(Error::Registry { operation, source: Box::new(e) }),
+            Err(_) if attempt < retry::ATTEMPTS_MAX => {
+                tokio::time::sleep(retry::delay(attempt)).await
+            }
+            Err(e) => {
+                return Err(Error::Registry {
+                    operation,
+                    source: Box::new(e),
+                });
+            }
         }
     };
     if !response.status().is_success() {
         return Err(answer::error(&operation, response).await);
     }
     let body = answer::bounded(response, TOKEN_BYTES_MAX).await?;
-    let answer: TokenAnswer = serde_json::from_slice(&body)
-        .map_err(|e| Error::Registry { operation: operation.clone(), source: Box::new(e) })?;
-    let token = answer.token.filter(|token| !token.is_empty()).or(answer.access_token);
-    let token = token.ok_or_else(|| Error::Denied(format!("{operation}: the answer has no token")))?;
-    let lifetime = Duration::from_secs(answer.expires_in.unwrap_or(LIFETIME_DEFAULT_S).clamp(10, 24 * 3600));
-    Ok(Proof { header: format!("Bearer {token}"), scopes, until: Some(Instant::now() + lifetime) })
+    let answer: TokenAnswer = serde_json::from_slice(&body).map_err(|e| Error::Registry {
+        operation: operation.clone(),
+        source: Box::new(e),
+    })?;
+    let token = answer
+        .token
+        .filter(|token| !token.is_empty())
+        .or(answer.access_token);
+    let token =
+        token.ok_or_else(|| Error::Denied(format!("{operation}: the answer has no token")))?;
+    let lifetime = Duration::from_secs(
+        answer
+            .expires_in
+            .unwrap_or(LIFETIME_DEFAULT_S)
+            .clamp(10, 24 * 3600),
+    );
+    Ok(Proof {
+        header: format!("Bearer {token}"),
+        scopes,
+        until: Some(Instant::now() + lifetime),
+    })
 }
 
 /// With an identity token by POST (OAuth 2), else by GET, with Basic where there is a user.
@@ -178,7 +252,9 @@ fn token_request(
     credentials: Option<&Credentials>,
 ) -> reqwest::RequestBuilder {
     let service = service.unwrap_or_default();
-    let identity = credentials.and_then(|c| c.identity_token.as_deref()).filter(|token| !token.is_empty());
+    let identity = credentials
+        .and_then(|c| c.identity_token.as_deref())
+        .filter(|token| !token.is_empty());
     if let Some(identity) = identity {
         let scope = scopes.join(" ");
         let form = [
@@ -198,7 +274,10 @@ fn token_request(
     match credentials.filter(|credentials| !credentials.username.is_empty()) {
         Some(credentials) => {
             query.push(("account", &credentials.username));
-            client.get(url.clone()).query(&query).basic_auth(&credentials.username, Some(&credentials.password))
+            client
+                .get(url.clone())
+                .query(&query)
+                .basic_auth(&credentials.username, Some(&credentials.password))
         }
         None => client.get(url.clone()).query(&query),
     }
@@ -220,9 +299,16 @@ mod tests {
             ("basic", Some(Challenge::Basic)),
             (
                 r#"Bearer realm="https://auth/token",service="reg",scope="repository:a/b:pull,push""#,
-                Some(bearer("https://auth/token", Some("reg"), Some("repository:a/b:pull,push"))),
+                Some(bearer(
+                    "https://auth/token",
+                    Some("reg"),
+                    Some("repository:a/b:pull,push"),
+                )),
             ),
-            (r#"bearer service=reg, realm="http://a""#, Some(bearer("http://a", Some("reg"), None))),
+            (
+                r#"bearer service=reg, realm="http://a""#,
+                Some(bearer("http://a", Some("reg"), None)),
+            ),
             ("Bearer service=x", None),
             (r#"Bearer realm="unclosed"#, None),
             ("Digest realm=x", None),

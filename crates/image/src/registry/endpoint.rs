@@ -47,7 +47,11 @@ pub(super) struct Endpoint {
 
 impl Registries {
     pub(crate) fn new(config: RegistryConfig) -> Registries {
-        Registries { config, clients: Mutex::default(), schemes: Mutex::default() }
+        Registries {
+            config,
+            clients: Mutex::default(),
+            schemes: Mutex::default(),
+        }
     }
 
     /// Opens a session for a repository with each endpoint that answers, mirrors first.
@@ -61,10 +65,16 @@ impl Registries {
         let mut sessions: Vec<Session> = Vec::new();
         let mut refused = None;
         for group in self.endpoints(&reference.registry, purpose) {
-            match self.first_that_answers(&group, &reference.repository, credentials.clone()).await {
+            match self
+                .first_that_answers(&group, &reference.repository, credentials.clone())
+                .await
+            {
                 Ok(session) => sessions.push(session),
                 Err(e) if group.iter().all(|endpoint| endpoint.mirror) => {
-                    tracing::warn!(error = &e as &dyn std::error::Error, "a registry mirror does not answer");
+                    tracing::warn!(
+                        error = &e as &dyn std::error::Error,
+                        "a registry mirror does not answer"
+                    );
                 }
                 Err(e) => refused = Some(e),
             }
@@ -76,9 +86,16 @@ impl Registries {
     }
 
     /// A session with one registry, for logging in. `""` and the hub's old address mean docker.io.
-    pub(crate) async fn login_session(&self, server: &str, credentials: Credentials) -> Result<Session> {
+    pub(crate) async fn login_session(
+        &self,
+        server: &str,
+        credentials: Credentials,
+    ) -> Result<Session> {
         let registry = registry_of(server);
-        let group = self.endpoints(&registry, Purpose::Push).pop().unwrap_or_default();
+        let group = self
+            .endpoints(&registry, Purpose::Push)
+            .pop()
+            .unwrap_or_default();
         self.first_that_answers(&group, "", Some(credentials)).await
     }
 
@@ -90,7 +107,12 @@ impl Registries {
             return groups;
         }
         if purpose == Purpose::Pull {
-            groups.extend(self.config.mirrors.iter().map(|mirror| self.addresses(mirror, true)));
+            groups.extend(
+                self.config
+                    .mirrors
+                    .iter()
+                    .map(|mirror| self.addresses(mirror, true)),
+            );
         }
         groups.push(self.addresses(self.config.hub.as_deref().unwrap_or(HUB_ENDPOINT), false));
         groups
@@ -98,11 +120,17 @@ impl Registries {
 
     /// Addresses behind `[SCHEME://]HOST[:PORT]`. Plain HTTP only where it is asked for, or the host may be insecure.
     fn addresses(&self, text: &str, mirror: bool) -> Vec<Endpoint> {
-        let (scheme, rest) = text.split_once("://").map_or((None, text), |(scheme, rest)| (Some(scheme), rest));
+        let (scheme, rest) = text
+            .split_once("://")
+            .map_or((None, text), |(scheme, rest)| (Some(scheme), rest));
         let host = rest.split('/').next().unwrap_or_default().to_owned();
         let insecure = self.is_insecure(&host);
-        let endpoint =
-            |scheme: &str| Endpoint { base: format!("{scheme}://{host}"), host: host.clone(), insecure, mirror };
+        let endpoint = |scheme: &str| Endpoint {
+            base: format!("{scheme}://{host}"),
+            host: host.clone(),
+            insecure,
+            mirror,
+        };
         match scheme {
             Some("http") => vec![endpoint("http")],
             Some(_) => vec![endpoint("https")],
@@ -120,13 +148,22 @@ impl Registries {
 
     fn is_insecure(&self, host: &str) -> bool {
         let name = host_name(host);
-        if name == "localhost" || name.parse::<IpAddr>().is_ok_and(|address| address.is_loopback()) {
+        if name == "localhost"
+            || name
+                .parse::<IpAddr>()
+                .is_ok_and(|address| address.is_loopback())
+        {
             return true;
         }
         let address = name.parse::<IpAddr>().ok();
         self.config.insecure.iter().any(|entry| {
-            let entry = entry.trim_start_matches("http://").trim_start_matches("https://").trim_end_matches('/');
-            entry == host || entry == name || address.is_some_and(|address| in_network(entry, address))
+            let entry = entry
+                .trim_start_matches("http://")
+                .trim_start_matches("https://")
+                .trim_end_matches('/');
+            entry == host
+                || entry == name
+                || address.is_some_and(|address| in_network(entry, address))
         })
     }
 
@@ -142,7 +179,11 @@ impl Registries {
             match Session::open(client, endpoint.clone(), repository, credentials.clone()).await {
                 Ok(session) => {
                     if endpoint.insecure {
-                        let scheme = if endpoint.base.starts_with("http:") { "http" } else { "https" };
+                        let scheme = if endpoint.base.starts_with("http:") {
+                            "http"
+                        } else {
+                            "https"
+                        };
                         lock(&self.schemes).insert(endpoint.host.clone(), scheme);
                     }
                     return Ok(session);
@@ -167,12 +208,16 @@ impl Registries {
 /// Clients send an empty object where they have nothing.
 pub(crate) fn is_meaningful(credentials: &Credentials) -> bool {
     let some = |text: &Option<String>| text.as_ref().is_some_and(|text| !text.is_empty());
-    !credentials.username.is_empty() || some(&credentials.identity_token) || some(&credentials.registry_token)
+    !credentials.username.is_empty()
+        || some(&credentials.identity_token)
+        || some(&credentials.registry_token)
 }
 
 /// The registry that a login's server address means.
 fn registry_of(server: &str) -> String {
-    let host = server.trim_start_matches("https://").trim_start_matches("http://");
+    let host = server
+        .trim_start_matches("https://")
+        .trim_start_matches("http://");
     let host = host.split('/').next().unwrap_or_default();
     match host {
         "" | "docker.io" | "index.docker.io" | "registry-1.docker.io" => HUB.to_owned(),
@@ -194,8 +239,12 @@ fn host_name(host: &str) -> &str {
 
 /// Whether `ADDRESS/BITS` contains an address.
 fn in_network(text: &str, address: IpAddr) -> bool {
-    let Some((network, bits)) = text.split_once('/') else { return false };
-    let (Ok(network), Ok(bits)) = (network.parse::<IpAddr>(), bits.parse::<u32>()) else { return false };
+    let Some((network, bits)) = text.split_once('/') else {
+        return false;
+    };
+    let (Ok(network), Ok(bits)) = (network.parse::<IpAddr>(), bits.parse::<u32>()) else {
+        return false;
+    };
     match (network, address) {
         (IpAddr::V4(network), IpAddr::V4(address)) if bits <= 32 => {
             let mask = u32::MAX.checked_shl(32 - bits).unwrap_or(0);
@@ -210,41 +259,81 @@ fn in_network(text: &str, address: IpAddr) -> bool {
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    mutex
+        .lock()
+        .unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn show(config: &RegistryConfig, registry: &str, purpose: Purpose) -> String {
+        let groups = Registries::new(config.clone()).endpoints(registry, purpose);
+        let bases = groups.iter().map(|group| {
+            let bases: Vec<&str> = group
+                .iter()
+                .map(|endpoint| endpoint.base.as_str())
+                .collect();
+            bases.join(",")
+        });
+        bases.collect::<Vec<_>>().join(" ")
+    }
+
     #[test]
-    fn addresses_by_configuration() {
+    fn addresses_of_the_hub() {
         let config = RegistryConfig {
             mirrors: vec!["http://mirror:81".into(), "mirror2".into()],
+            ..RegistryConfig::default()
+        };
+        assert_eq!(
+            show(&config, "docker.io", Purpose::Pull),
+            "http://mirror:81 https://mirror2 https://registry-1.docker.io"
+        );
+        assert_eq!(
+            show(&config, "docker.io", Purpose::Push),
+            "https://registry-1.docker.io"
+        );
+        assert_eq!(show(&config, "quay.io", Purpose::Pull), "https://quay.io");
+        let config = RegistryConfig {
+            hub: Some("127.0.0.1:9".into()),
+            ..config
+        };
+        assert_eq!(
+            show(&config, "docker.io", Purpose::Push),
+            "https://127.0.0.1:9,http://127.0.0.1:9"
+        );
+    }
+
+    #[test]
+    fn plain_http_only_where_it_is_allowed() {
+        let config = RegistryConfig {
             insecure: vec!["reg.lan:5000".into(), "10.1.0.0/16".into()],
-            hub: None,
+            ..RegistryConfig::default()
         };
-        let with_hub = RegistryConfig { hub: Some("127.0.0.1:9".into()), ..RegistryConfig::default() };
-        let show = |config: &RegistryConfig, registry: &str, purpose| -> String {
-            let groups = Registries::new(config.clone()).endpoints(registry, purpose);
-            let group = |group: &Vec<Endpoint>| group.iter().map(|e| e.base.clone()).collect::<Vec<_>>().join(",");
-            groups.iter().map(group).collect::<Vec<_>>().join(" ")
-        };
-        let table = [
-            (&config, "docker.io", Purpose::Pull, "http://mirror:81 https://mirror2 https://registry-1.docker.io"),
-            (&config, "docker.io", Purpose::Push, "https://registry-1.docker.io"),
-            (&with_hub, "docker.io", Purpose::Push, "https://127.0.0.1:9,http://127.0.0.1:9"),
-            (&config, "quay.io", Purpose::Pull, "https://quay.io"),
-            (&config, "reg.lan:5000", Purpose::Pull, "https://reg.lan:5000,http://reg.lan:5000"),
-            (&config, "reg.lan", Purpose::Pull, "https://reg.lan"),
-            (&config, "10.1.2.3:5000", Purpose::Pull, "https://10.1.2.3:5000,http://10.1.2.3:5000"),
-            (&config, "10.2.2.3:5000", Purpose::Pull, "https://10.2.2.3:5000"),
-            (&config, "localhost:5000", Purpose::Pull, "https://localhost:5000,http://localhost:5000"),
-            (&config, "[::1]:5000", Purpose::Pull, "https://[::1]:5000,http://[::1]:5000"),
-        ];
-        for (config, registry, purpose, expected) in table {
-            assert_eq!(show(config, registry, purpose), expected, "{registry}");
+        for (registry, insecure) in [
+            ("reg.lan:5000", true),
+            ("reg.lan", false),
+            ("10.1.2.3:5000", true),
+            ("10.2.2.3:5000", false),
+            ("localhost:5000", true),
+            ("127.1.2.3", true),
+            ("[::1]:5000", true),
+            ("[::2]:5000", false),
+            ("localhost.evil.org", false),
+        ] {
+            let both = format!("https://{registry},http://{registry}");
+            let expected = if insecure {
+                both
+            } else {
+                format!("https://{registry}")
+            };
+            assert_eq!(show(&config, registry, Purpose::Pull), expected);
         }
+    }
+
+    #[test]
+    fn servers_of_a_login() {
         for (server, registry) in [
             ("", "docker.io"),
             ("https://index.docker.io/v1/", "docker.io"),

@@ -44,7 +44,10 @@ pub(super) fn client(host: &str, insecure: bool) -> Result<Client> {
 /// Registries send clients elsewhere for blobs; never from TLS to plain text.
 fn redirects(insecure: bool) -> reqwest::redirect::Policy {
     reqwest::redirect::Policy::custom(move |attempt| {
-        let from_tls = attempt.previous().last().is_some_and(|url| url.scheme() == "https");
+        let from_tls = attempt
+            .previous()
+            .last()
+            .is_some_and(|url| url.scheme() == "https");
         if attempt.previous().len() > REDIRECTS_MAX {
             attempt.error("too many redirects")
         } else if from_tls && attempt.url().scheme() != "https" && !insecure {
@@ -58,18 +61,29 @@ fn redirects(insecure: bool) -> reqwest::redirect::Policy {
 fn certificates(folder: &Path) -> Result<(Vec<Certificate>, Option<Identity>)> {
     let failed = |path: &Path| {
         let operation = format!("read certificate {}", path.display());
-        move |e: reqwest::Error| Error::Registry { operation, source: Box::new(e) }
+        move |e: reqwest::Error| Error::Registry {
+            operation,
+            source: Box::new(e),
+        }
     };
-    let read = |path: &Path| std::fs::read(path).map_err(crate::error::io_at("read certificate", path));
+    let read =
+        |path: &Path| std::fs::read(path).map_err(crate::error::io_at("read certificate", path));
     let mut roots = Vec::new();
     let mut identity = None;
     let entries = std::fs::read_dir(folder).map_err(crate::error::io_at("list", folder))?;
     for entry in entries {
         let path = entry.map_err(crate::error::io_at("list", folder))?.path();
         match path.extension().and_then(|extension| extension.to_str()) {
-            Some("crt") => roots.extend(Certificate::from_pem_bundle(&read(&path)?).map_err(failed(&path))?),
+            Some("crt") => {
+                roots.extend(Certificate::from_pem_bundle(&read(&path)?).map_err(failed(&path))?)
+            }
             Some("cert") => {
-                let pem = [read(&path)?, b"\n".to_vec(), read(&path.with_extension("key"))?].concat();
+                let pem = [
+                    read(&path)?,
+                    b"\n".to_vec(),
+                    read(&path.with_extension("key"))?,
+                ]
+                .concat();
                 identity = Some(Identity::from_pem(&pem).map_err(failed(&path))?);
             }
             _ => {}

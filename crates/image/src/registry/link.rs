@@ -15,7 +15,10 @@ mod tests {
 
     #[test]
     fn finds_the_next_page() {
-        assert_eq!(next(r#"</v2/a/tags/list?last=b&n=2>; rel="next""#), Some("/v2/a/tags/list?last=b&n=2"));
+        assert_eq!(
+            next(r#"</v2/a/tags/list?last=b&n=2>; rel="next""#),
+            Some("/v2/a/tags/list?last=b&n=2")
+        );
         assert_eq!(next(r#"</x>; rel="prev", </y>; rel=next"#), Some("/y"));
         assert_eq!(next("nonsense"), None);
     }

@@ -17,13 +17,21 @@ pub(super) fn is_transient(status: u16) -> bool {
 
 /// Doubling delay before attempt `attempt` (1: the first repetition).
 pub(crate) fn delay(attempt: u32) -> Duration {
-    FIRST_DELAY.saturating_mul(1 << attempt.saturating_sub(1).min(16)).min(DELAY_MAX)
+    FIRST_DELAY
+        .saturating_mul(1 << attempt.saturating_sub(1).min(16))
+        .min(DELAY_MAX)
 }
 
 /// What the registry asks for, within reason; else the doubling delay.
 pub(super) fn delay_of(response: &Response, attempt: u32) -> Duration {
-    let asked = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
-    asked.map_or_else(|| delay(attempt), |seconds| Duration::from_secs(seconds).min(DELAY_MAX))
+    let asked = response
+        .headers()
+        .get(RETRY_AFTER)
+        .and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+    asked.map_or_else(
+        || delay(attempt),
+        |seconds| Duration::from_secs(seconds).min(DELAY_MAX),
+    )
 }
 
 #[cfg(test)]

@@ -49,7 +49,10 @@ impl Session {
     ) -> Result<Session> {
         let url = format!("{}/v2/", endpoint.base);
         let response = client.get(&url).send().await;
-        let response = response.map_err(|e| Error::Registry { operation: format!("Get {url:?}"), source: Box::new(e) })?;
+        let response = response.map_err(|e| Error::Registry {
+            operation: format!("Get {url:?}"),
+            source: Box::new(e),
+        })?;
         let challenge = if response.status() == StatusCode::UNAUTHORIZED {
             Challenge::parse(response.headers())
         } else {
@@ -63,7 +66,9 @@ impl Session {
             challenge: Mutex::new(challenge),
             proofs: Mutex::default(),
         };
-        Ok(Session { inner: Arc::new(inner) })
+        Ok(Session {
+            inner: Arc::new(inner),
+        })
     }
 
     /// Whether this is a mirror, which may lack what the original has.
@@ -71,14 +76,12 @@ impl Session {
         self.inner.endpoint.mirror
     }
 
-    /// Whether two sessions speak to the same registry.
-    pub(crate) fn host(&self) -> &str {
-        &self.inner.endpoint.host
-    }
-
     /// Address of something in the repository.
     pub(super) fn url(&self, path: &str) -> String {
-        format!("{}/v2/{}/{path}", self.inner.endpoint.base, self.inner.repository)
+        format!(
+            "{}/v2/{}/{path}",
+            self.inner.endpoint.base, self.inner.repository
+        )
     }
 
     /// Resolves a `Location`, which may be relative.
@@ -129,7 +132,10 @@ impl Session {
                 }
                 Ok(response) => return Ok(response),
                 Err(e) if attempt >= retry::ATTEMPTS_MAX || !may_pass(&e) => {
-                    return Err(Error::Registry { operation: operation.to_owned(), source: Box::new(e) });
+                    return Err(Error::Registry {
+                        operation: operation.to_owned(),
+                        source: Box::new(e),
+                    });
                 }
                 Err(_) => tokio::time::sleep(retry::delay(attempt)).await,
             }
@@ -151,14 +157,24 @@ impl Session {
 
     /// The header to send. The lock is held while a token is fetched, so that parallel layers ask for one together.
     async fn proof(&self, scopes: &[String], operation: &str) -> Result<Option<String>> {
-        let Some(challenge) = self.inner.challenge.lock().await.clone() else { return Ok(None) };
+        let Some(challenge) = self.inner.challenge.lock().await.clone() else {
+            return Ok(None);
+        };
         let mut proofs = self.inner.proofs.lock().await;
         if let Some(proof) = proofs.iter().find(|proof| proof.is_good_for(scopes)) {
             return Ok(Some(proof.header.clone()));
         }
-        let plain_allowed = self.inner.endpoint.insecure || self.inner.endpoint.base.starts_with("http:");
+        let plain_allowed =
+            self.inner.endpoint.insecure || self.inner.endpoint.base.starts_with("http:");
         let credentials = self.inner.credentials.as_ref();
-        let proof = auth::prove(&self.inner.client, &challenge, scopes, credentials, plain_allowed).await?;
+        let proof = auth::prove(
+            &self.inner.client,
+            &challenge,
+            scopes,
+            credentials,
+            plain_allowed,
+        )
+        .await?;
         let Some(proof) = proof else {
             return Err(Error::Answer {
                 operation: operation.to_owned(),
@@ -177,8 +193,14 @@ impl Session {
     pub(crate) async fn check_login(&self) -> Result<()> {
         let url = format!("{}/v2/", self.inner.endpoint.base);
         let operation = format!("Get {url:?}");
-        let response = self.request(&operation, &[], |client| client.get(&url)).await?;
-        if response.status().is_success() { Ok(()) } else { Err(answer::error(&operation, response).await) }
+        let response = self
+            .request(&operation, &[], |client| client.get(&url))
+            .await?;
+        if response.status().is_success() {
+            Ok(())
+        } else {
+            Err(answer::error(&operation, response).await)
+        }
     }
 
     /// Fetches a manifest or index by tag or digest; by digest it is verified.
@@ -187,7 +209,11 @@ impl Session {
         let operation = format!("Get {url:?}");
         let accept = crate::manifest::ACCEPT.join(", ");
         let scopes = self.pull_scope();
-        let response = self.request(&operation, &scopes, |client| client.get(&url).header(ACCEPT, &accept)).await?;
+        let response = self
+            .request(&operation, &scopes, |client| {
+                client.get(&url).header(ACCEPT, &accept)
+            })
+            .await?;
         if !response.status().is_success() {
             return Err(answer::error(&operation, response).await);
         }
@@ -196,14 +222,24 @@ impl Session {
         let bytes = answer::bounded(response, MANIFEST_BYTES_MAX as usize).await?;
         let wanted = wharf_blob::Digest::parse(selector).ok();
         let wanted = wanted.or(announced.and_then(|text| wharf_blob::Digest::parse(&text).ok()));
-        let algorithm = wanted.as_ref().map_or(wharf_blob::Algorithm::Sha256, |digest| digest.algorithm());
+        let algorithm = wanted
+            .as_ref()
+            .map_or(wharf_blob::Algorithm::Sha256, |digest| digest.algorithm());
         let mut hasher = wharf_blob::Hasher::new(algorithm);
         hasher.update(&bytes);
         let digest = hasher.finish();
         if let Some(expected) = wanted.filter(|wanted| *wanted != digest) {
-            return Err(wharf_blob::Error::Mismatch { expected, actual: digest }.into());
+            return Err(wharf_blob::Error::Mismatch {
+                expected,
+                actual: digest,
+            }
+            .into());
         }
-        Ok(FetchedManifest { bytes, digest, content_type })
+        Ok(FetchedManifest {
+            bytes,
+            digest,
+            content_type,
+        })
     }
 
     /// Asks for a blob from a byte on.
@@ -215,18 +251,30 @@ impl Session {
             offset => client.get(&url).header(RANGE, format!("bytes={offset}-")),
         };
         let response = self.request(&operation, &self.pull_scope(), build).await?;
-        if response.status().is_success() { Ok(response) } else { Err(answer::error(&operation, response).await) }
+        if response.status().is_success() {
+            Ok(response)
+        } else {
+            Err(answer::error(&operation, response).await)
+        }
     }
 
     /// Fetches a small blob whole and verifies it.
-    pub(crate) async fn small_blob(&self, digest: &wharf_blob::Digest, limit_bytes: u64) -> Result<Vec<u8>> {
+    pub(crate) async fn small_blob(
+        &self,
+        digest: &wharf_blob::Digest,
+        limit_bytes: u64,
+    ) -> Result<Vec<u8>> {
         let response = self.blob(digest.as_str(), 0).await?;
         let bytes = answer::bounded(response, limit_bytes as usize).await?;
         let mut hasher = wharf_blob::Hasher::new(digest.algorithm());
         hasher.update(&bytes);
         let actual = hasher.finish();
         if actual != *digest {
-            return Err(wharf_blob::Error::Mismatch { expected: digest.clone(), actual }.into());
+            return Err(wharf_blob::Error::Mismatch {
+                expected: digest.clone(),
+                actual,
+            }
+            .into());
         }
         Ok(bytes)
     }
@@ -235,7 +283,9 @@ impl Session {
     pub(crate) async fn has_blob(&self, digest: &str) -> Result<bool> {
         let url = self.url(&format!("blobs/{digest}"));
         let operation = format!("Head {url:?}");
-        let response = self.request(&operation, &self.push_scope(), |client| client.head(&url)).await?;
+        let response = self
+            .request(&operation, &self.push_scope(), |client| client.head(&url))
+            .await?;
         match response.status() {
             status if status.is_success() => Ok(true),
             StatusCode::NOT_FOUND => Ok(false),
@@ -244,13 +294,27 @@ impl Session {
     }
 
     /// Puts a manifest; returns the digest the registry knows it by.
-    pub(crate) async fn put_manifest(&self, selector: &str, bytes: &[u8], media_type: &str) -> Result<()> {
+    pub(crate) async fn put_manifest(
+        &self,
+        selector: &str,
+        bytes: &[u8],
+        media_type: &str,
+    ) -> Result<()> {
         let url = self.url(&format!("manifests/{selector}"));
         let operation = format!("Put {url:?}");
         let body = bytes::Bytes::copy_from_slice(bytes);
-        let build = |client: &Client| client.put(&url).header(CONTENT_TYPE, media_type).body(body.clone());
+        let build = |client: &Client| {
+            client
+                .put(&url)
+                .header(CONTENT_TYPE, media_type)
+                .body(body.clone())
+        };
         let response = self.request(&operation, &self.push_scope(), build).await?;
-        if response.status().is_success() { Ok(()) } else { Err(answer::error(&operation, response).await) }
+        if response.status().is_success() {
+            Ok(())
+        } else {
+            Err(answer::error(&operation, response).await)
+        }
     }
 
     /// Every tag of the repository.
@@ -260,24 +324,39 @@ impl Session {
             tags: Option<Vec<String>>,
         }
         let mut tags = Vec::new();
-        let mut next = Some(Url::parse(&self.url("tags/list")).map_err(|e| Error::Registry {
-            operation: "name the list of tags".to_owned(),
-            source: Box::new(e),
-        })?);
+        let mut next = Some(
+            Url::parse(&self.url("tags/list")).map_err(|e| Error::Registry {
+                operation: "name the list of tags".to_owned(),
+                source: Box::new(e),
+            })?,
+        );
         for _ in 0..TAG_PAGES_MAX {
             let Some(url) = next.take() else { break };
             let operation = format!("Get \"{url}\"");
-            let response = self.request(&operation, &self.pull_scope(), |client| client.get(url.clone())).await?;
+            let response = self
+                .request(&operation, &self.pull_scope(), |client| {
+                    client.get(url.clone())
+                })
+                .await?;
             if !response.status().is_success() {
                 return Err(answer::error(&operation, response).await);
             }
             if let Some(text) = header(response.headers(), LINK.as_str()) {
-                next = link::next(&text).map(|target| self.locate(&url, target)).transpose()?;
+                next = link::next(&text)
+                    .map(|target| self.locate(&url, target))
+                    .transpose()?;
             }
             let body = answer::bounded(response, TAGS_BYTES_MAX).await?;
-            let page: Page = serde_json::from_slice(&body)
-                .map_err(|e| Error::Registry { operation: operation.clone(), source: Box::new(e) })?;
-            tags.extend(page.tags.unwrap_or_default().into_iter().filter(|tag| crate::reference::is_tag(tag)));
+            let page: Page = serde_json::from_slice(&body).map_err(|e| Error::Registry {
+                operation: operation.clone(),
+                source: Box::new(e),
+            })?;
+            tags.extend(
+                page.tags
+                    .unwrap_or_default()
+                    .into_iter()
+                    .filter(|tag| crate::reference::is_tag(tag)),
+            );
         }
         Ok(tags)
     }
@@ -290,13 +369,17 @@ impl Session {
         url: &Url,
         finish: impl Fn(RequestBuilder) -> RequestBuilder,
     ) -> Result<Response> {
-        let own = Url::parse(&self.inner.endpoint.base).is_ok_and(|base| base.origin() == url.origin());
+        let own =
+            Url::parse(&self.inner.endpoint.base).is_ok_and(|base| base.origin() == url.origin());
         let request = |client: &Client| finish(client.request(method.clone(), url.clone()));
         if own {
             return self.request(operation, &self.push_scope(), request).await;
         }
         let sent = request(&self.inner.client).send().await;
-        sent.map_err(|e| Error::Registry { operation: operation.to_owned(), source: Box::new(e) })
+        sent.map_err(|e| Error::Registry {
+            operation: operation.to_owned(),
+            source: Box::new(e),
+        })
     }
 }
 
@@ -306,5 +389,8 @@ fn may_pass(e: &reqwest::Error) -> bool {
 }
 
 fn header(headers: &HeaderMap, name: &str) -> Option<String> {
-    headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned)
+    headers
+        .get(name)
+        .and_then(|value| value.to_str().ok())
+        .map(str::to_owned)
 }

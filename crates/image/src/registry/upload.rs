@@ -35,7 +35,8 @@ impl Session {
             query = vec![("mount", digest), ("from", from)];
             scopes.push(format!("repository:{from}:pull"));
         }
-        let build = |client: &reqwest::Client| client.post(&url).query(&query).header(CONTENT_LENGTH, 0);
+        let build =
+            |client: &reqwest::Client| client.post(&url).query(&query).header(CONTENT_LENGTH, 0);
         let response = self.request(&operation, &scopes, build).await?;
         match response.status() {
             StatusCode::CREATED if from.is_some() => Ok(Upload::Mounted),
@@ -45,13 +46,23 @@ impl Session {
     }
 
     fn location(&self, operation: &str, response: &Response) -> Result<Url> {
-        let text = response.headers().get(LOCATION).and_then(|value| value.to_str().ok());
-        let text = text.ok_or_else(|| Error::Invalid(format!("{operation}: the answer names no location")))?;
+        let text = response
+            .headers()
+            .get(LOCATION)
+            .and_then(|value| value.to_str().ok());
+        let text = text
+            .ok_or_else(|| Error::Invalid(format!("{operation}: the answer names no location")))?;
         self.locate(response.url(), text)
     }
 
     /// Uploads a file; on a broken way or a busy registry from the start again, with a new upload.
-    pub(crate) async fn upload_file(&self, mut at: Url, digest: &str, path: &std::path::Path, sent: Sent) -> Result<()> {
+    pub(crate) async fn upload_file(
+        &self,
+        mut at: Url,
+        digest: &str,
+        path: &std::path::Path,
+        sent: Sent,
+    ) -> Result<()> {
         let mut attempt = 0;
         loop {
             attempt += 1;
@@ -67,7 +78,11 @@ impl Session {
             if !passing || attempt >= retry::ATTEMPTS_MAX {
                 return Err(error);
             }
-            tracing::debug!(error = &error as &dyn std::error::Error, digest, "an upload is repeated");
+            tracing::debug!(
+                error = &error as &dyn std::error::Error,
+                digest,
+                "an upload is repeated"
+            );
             tokio::time::sleep(retry::delay(attempt)).await;
             match self.begin_upload(digest, None).await? {
                 Upload::At(url) => at = url,
@@ -76,9 +91,18 @@ impl Session {
         }
     }
 
-    async fn try_upload(&self, at: &Url, digest: &str, path: &std::path::Path, sent: Sent) -> Result<()> {
+    async fn try_upload(
+        &self,
+        at: &Url,
+        digest: &str,
+        path: &std::path::Path,
+        sent: Sent,
+    ) -> Result<()> {
         let file = std::fs::File::open(path).map_err(crate::error::io_at("open", path))?;
-        let size_bytes = file.metadata().map_err(crate::error::io_at("stat", path))?.len();
+        let size_bytes = file
+            .metadata()
+            .map_err(crate::error::io_at("stat", path))?
+            .len();
         let operation = format!("Patch \"{}\"", without_query(at));
         let response = self
             .request_at(&operation, Method::PATCH, at, |request| {
@@ -112,10 +136,17 @@ impl Session {
         let operation = format!("Put \"{}\"", without_query(&at));
         let response = self
             .request_at(&operation, Method::PUT, &at, |request| {
-                request.header(CONTENT_TYPE, "application/octet-stream").header(CONTENT_LENGTH, bytes.len()).body(bytes.clone())
+                request
+                    .header(CONTENT_TYPE, "application/octet-stream")
+                    .header(CONTENT_LENGTH, bytes.len())
+                    .body(bytes.clone())
             })
             .await?;
-        if response.status() == StatusCode::CREATED { Ok(()) } else { Err(answer::error(&operation, response).await) }
+        if response.status() == StatusCode::CREATED {
+            Ok(())
+        } else {
+            Err(answer::error(&operation, response).await)
+        }
     }
 }
 
@@ -128,28 +159,31 @@ fn without_query(url: &Url) -> String {
 
 /// The file from its start, telling how far it is.
 fn body_of(file: std::fs::File, sent: Sent) -> Body {
-    let stream = futures_util::stream::try_unfold((None::<tokio::fs::File>, Some(file), 0u64), move |state| {
-        let sent = sent.clone();
-        async move {
-            let (open, fresh, done_bytes) = state;
-            let mut file = match (open, fresh) {
-                (Some(file), _) => file,
-                (None, Some(file)) => {
-                    let mut file = tokio::fs::File::from_std(file);
-                    // A clone shares the position with the attempt before.
-                    tokio::io::AsyncSeekExt::rewind(&mut file).await?;
-                    file
+    let stream = futures_util::stream::try_unfold(
+        (None::<tokio::fs::File>, Some(file), 0u64),
+        move |state| {
+            let sent = sent.clone();
+            async move {
+                let (open, fresh, done_bytes) = state;
+                let mut file = match (open, fresh) {
+                    (Some(file), _) => file,
+                    (None, Some(file)) => {
+                        let mut file = tokio::fs::File::from_std(file);
+                        // A clone shares the position with the attempt before.
+                        tokio::io::AsyncSeekExt::rewind(&mut file).await?;
+                        file
+                    }
+                    (None, None) => return Ok(None),
+                };
+                let mut chunk = bytes::BytesMut::with_capacity(CHUNK_BYTES);
+                if file.read_buf(&mut chunk).await? == 0 {
+                    return Ok::<_, std::io::Error>(None);
                 }
-                (None, None) => return Ok(None),
-            };
-            let mut chunk = bytes::BytesMut::with_capacity(CHUNK_BYTES);
-            if file.read_buf(&mut chunk).await? == 0 {
-                return Ok::<_, std::io::Error>(None);
+                let done_bytes = done_bytes + chunk.len() as u64;
+                sent(done_bytes);
+                Ok(Some((chunk.freeze(), (Some(file), None, done_bytes))))
             }
-            let done_bytes = done_bytes + chunk.len() as u64;
-            sent(done_bytes);
-            Ok(Some((chunk.freeze(), (Some(file), None, done_bytes))))
-        }
-    });
+        },
+    );
     Body::wrap_stream(stream)
 }

@@ -1,6 +1,8 @@
 //! Archives written by an independent implementation, and trees compared in full.
 #![allow(dead_code, clippy::unwrap_used)]
 
+pub mod registry;
+
 use std::collections::BTreeMap;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::Path;

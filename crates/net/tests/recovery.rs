@@ -37,6 +37,8 @@ fn a_successor_takes_over_what_lives_and_removes_the_rest() {
             tcp("0.0.0.0", 8081, target, 80),
         ];
         let sockets = net.publish("br-t", &mappings).await.unwrap();
+        // A kill would end the preparing of namespaces, too.
+        net.settled().await.unwrap();
         drop(net);
 
         let net = Net::open("t").await.unwrap();

@@ -37,7 +37,9 @@ impl Store {
     pub fn discard(&self, digest: &Digest) -> Result<()> {
         let path = self.path(digest);
         match std::fs::remove_file(&path) {
-            Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::io("remove blob", path)(e)),
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                Err(Error::io("remove blob", path)(e))
+            }
             _ => Ok(()),
         }
     }

@@ -4,8 +4,16 @@
 //! Knows nothing of containers: a group is a path below the mount points of the controllers.
 #![forbid(unsafe_code)]
 
+mod devices;
+mod file;
+mod hierarchy;
+mod oom;
+mod stats;
+mod v1;
+mod v2;
+
 use std::collections::BTreeMap;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::BorrowedFd;
 use std::path::PathBuf;
 
 use oci_spec::runtime::LinuxResources;
@@ -14,7 +22,7 @@ use oci_spec::runtime::LinuxResources;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// Reading or writing a control file failed.
-    #[error("{operation} {path}")]
+    #[error("{operation} {}", path.display())]
     File {
         /// What was tried, e.g. `write "5000" to`.
         operation: String,
@@ -71,70 +79,51 @@ pub enum Version {
     V2,
 }
 
-/// Usage of a group. Absent controllers leave their part at its default.
-#[derive(Debug, Clone, Default, serde::Serialize, serde::Deserialize)]
-#[allow(missing_docs)]
-pub struct Stats {
-    pub cpu_usage_ns: u64,
-    pub cpu_user_ns: u64,
-    pub cpu_system_ns: u64,
-    pub cpu_per_core_ns: Vec<u64>,
-    pub cpu_periods: u64,
-    pub cpu_throttled_periods: u64,
-    pub cpu_throttled_ns: u64,
-    pub memory_usage_bytes: u64,
-    pub memory_max_usage_bytes: u64,
-    /// `u64::MAX` when there is no limit.
-    pub memory_limit_bytes: u64,
-    pub memory_failcnt: u64,
-    pub memory_oom_kills: u64,
-    pub swap_usage_bytes: u64,
-    /// The lines of `memory.stat`.
-    pub memory_stat: BTreeMap<String, u64>,
-    pub pids_current: u64,
-    /// `u64::MAX` when there is no limit.
-    pub pids_limit: u64,
-    pub io: Vec<IoStat>,
-}
-
-/// I/O of one device.
-#[derive(Debug, Clone, Default, serde::Serialize, serde::Deserialize)]
-#[allow(missing_docs)]
-pub struct IoStat {
-    pub major: u64,
-    pub minor: u64,
-    pub read_bytes: u64,
-    pub write_bytes: u64,
-    pub read_ops: u64,
-    pub write_ops: u64,
-}
-
-/// Out-of-memory notification: poll [`OomWatch::fd`], then call [`OomWatch::kills`].
-#[derive(Debug)]
-pub struct OomWatch {
-    #[allow(dead_code)]
-    fd: OwnedFd,
-}
+pub use oom::OomWatch;
+pub use stats::{IoStat, Stats};
 
 /// The layout mounted on this machine.
 pub fn version() -> Result<Version> {
-    todo!()
+    Ok(hierarchy::layout()?.version())
 }
 
 /// Controllers that can be used here (`memory`, `cpu`, `pids`, …).
 pub fn controllers() -> Result<Vec<String>> {
-    todo!()
+    match hierarchy::layout()? {
+        hierarchy::Layout::V1(hierarchies) => Ok(v1::controllers(hierarchies)),
+        hierarchy::Layout::V2(root) => v2::controllers(root),
+    }
 }
 
 /// Makes (or opens, if it exists) the group at `path`, an absolute path below the controllers' roots such
 /// as `/docker/<id>`. Removes what it made if a step fails.
 pub fn create(path: &str) -> Result<Box<dyn Cgroup>> {
-    let _ = path;
-    todo!()
+    check_path(path)?;
+    Ok(match hierarchy::layout()? {
+        hierarchy::Layout::V1(hierarchies) => Box::new(v1::Group::create(hierarchies, path)?),
+        hierarchy::Layout::V2(root) => Box::new(v2::Group::create(root, path)?),
+    })
 }
 
 /// Opens the group at `path` without making it.
 pub fn open(path: &str) -> Result<Box<dyn Cgroup>> {
-    let _ = path;
-    todo!()
+    check_path(path)?;
+    Ok(match hierarchy::layout()? {
+        hierarchy::Layout::V1(hierarchies) => Box::new(v1::Group::open(hierarchies, path)?),
+        hierarchy::Layout::V2(root) => Box::new(v2::Group::open(root, path)?),
+    })
+}
+
+/// A path that climbs would name a group that is not ours.
+fn check_path(path: &str) -> Result<()> {
+    let good = path.starts_with('/')
+        && path.len() > 1
+        && !path.split('/').any(|part| part == ".." || part == ".");
+    if good {
+        Ok(())
+    } else {
+        Err(Error::Unsupported(format!(
+            "{path:?} is not the absolute path of a control group"
+        )))
+    }
 }

@@ -1,5 +1,7 @@
 //! The wire, spoken by hand: what every client relies on, and what hostile ones try.
 
+#![allow(clippy::unwrap_used)]
+
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};

@@ -2,6 +2,7 @@
 //!
 //! Every `unsafe` site carries its proof. Nothing here knows what a container is.
 
+pub mod bpf;
 pub mod mount;
 pub mod netlink;
 pub mod netns;

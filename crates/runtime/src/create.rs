@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 use crate::init::child::{self, Child};
 use crate::message::{Channel, Message};
 use crate::namespaces::Plan;
-use crate::{CreateRequest, Created, hooks};
+use crate::{CreateRequest, Created, device_rules, hooks};
 
 /// Clones, mounts, pivots and drops privileges up to the point before exec (runtime-spec "create").
 /// A failed step leaves no mount, cgroup, file or process.
@@ -164,7 +164,7 @@ impl OwnedCgroup {
         {
             owned
                 .group()
-                .apply(resources)
+                .apply(&device_rules::with_defaults(resources))
                 .map_err(|source| Error::Cgroup { path, source })?;
         }
         Ok(owned)

@@ -1,6 +1,6 @@
 //! A further process in a running container.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use oci_spec::runtime::Spec;
 use rustix::process::{Pid, PidfdFlags};
@@ -25,15 +25,25 @@ pub fn exec(request: ExecRequest<'_>) -> Result<Executed> {
     let joined = joined_flags(request.spec);
     let path = cgroup_path(request.spec, request.id);
     let cgroup = wharf_cgroup::open(&path).map_err(|source| Error::Cgroup { path, source })?;
+    // Opened before the clone: inside, the host's numbers mean nothing.
+    let join_pid = (joined & namespace::PID != 0)
+        .then(|| init.try_clone())
+        .transpose();
+    let join_pid = join_pid.map_err(Error::system("keep the container's process"))?;
     let plan = Plan {
-        join_pid: (joined & namespace::PID != 0).then_some(init),
+        join_pid,
         ..Plan::default()
     };
     let (channel, theirs) = Channel::pair().map_err(Error::system("make a socket pair"))?;
     let pidfd = match clone_into(&plan, cgroup.clone_target())? {
         Cloned::Child => {
             drop(channel);
-            let failure = match enter(&request, cgroup.as_ref(), joined & !namespace::PID) {
+            let failure = match enter(
+                &request,
+                init.as_fd(),
+                cgroup.as_ref(),
+                joined & !namespace::PID,
+            ) {
                 Ok(ready) => ready.wait_and_exec(&theirs, &Gate::Channel, || Ok(())),
                 Err(failure) => failure,
             };
@@ -81,6 +91,7 @@ impl Drop for Reaped {
 /// The child's side: control group first, while the host's is in sight; then the container's namespaces.
 fn enter(
     request: &ExecRequest<'_>,
+    init: BorrowedFd<'_>,
     cgroup: &dyn wharf_cgroup::Cgroup,
     joined: u64,
 ) -> Step<child::ReadyToExec> {
@@ -92,11 +103,7 @@ fn enter(
         .join_self()
         .map_err(|e| Failure::new(crate::cgroup_words(&e)))?;
     kernel_settings::set_oom_score(request.process)?;
-    let pid =
-        Pid::from_raw(request.init).ok_or_else(|| Failure::new("the container is not running"))?;
-    let init = rustix::process::pidfd_open(pid, PidfdFlags::empty())
-        .map_err(failed("open the container's process"))?;
-    wharf_sys::process::join_namespaces(init.as_fd(), joined)
+    wharf_sys::process::join_namespaces(init, joined)
         .map_err(failed("join the container's namespaces"))?;
     rustix::process::setsid().map_err(failed("begin a session"))?;
     let console = match request.stdio {

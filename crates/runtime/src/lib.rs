@@ -9,6 +9,7 @@
 pub mod cli;
 mod create;
 mod default_spec;
+mod device_rules;
 mod error;
 mod exec;
 mod hooks;

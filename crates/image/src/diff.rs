@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags, Stat};
 use rustix::io::Errno;
 
-use crate::error::io;
+use crate::error::{io, io_with};
 use crate::tar::{Entry, Kind, TarWriter};
 use crate::unpack::{Unpacked, show};
 use crate::{Change, ChangeKind, Result, whiteout, xattr};
@@ -43,9 +43,11 @@ struct LayerWriter<'a, W> {
 impl<W: Write> LayerWriter<'_, W> {
     /// Writes a folder and everything in it but its folders, whose paths are returned in order.
     fn write_folder(&mut self, path: &[u8]) -> Result<Vec<Vec<u8>>> {
-        let folder = open_exactly(self.tree, path).map_err(io(format!("open {}", show(path))))?;
+        let folder =
+            open_exactly(self.tree, path).map_err(io_with(|| format!("open {}", show(path))))?;
         if !path.is_empty() {
-            let stat = rustix::fs::fstat(&folder).map_err(io(format!("stat {}", show(path))))?;
+            let stat =
+                rustix::fs::fstat(&folder).map_err(io_with(|| format!("stat {}", show(path))))?;
             let mut entry = entry_of(Kind::Folder, [path, b"/"].concat(), &stat);
             entry.xattrs = xattr::read(&folder)?;
             self.begin(&entry)?;
@@ -60,7 +62,7 @@ impl<W: Write> LayerWriter<'_, W> {
                 Ok(stat) => stat,
                 // A running container removed it meanwhile.
                 Err(Errno::NOENT) => continue,
-                Err(e) => return Err(io(format!("stat {}", show(&name)))(e)),
+                Err(e) => return Err(io_with(|| format!("stat {}", show(&name)))(e)),
             };
             let full = join(path, &name);
             if whiteout::is_whiteout(&stat) {
@@ -109,7 +111,7 @@ impl<W: Write> LayerWriter<'_, W> {
             Kind::Symlink => {
                 let target = rustix::fs::readlinkat(folder, name, Vec::new());
                 entry.link = target
-                    .map_err(io(format!("read link {}", show(name))))?
+                    .map_err(io_with(|| format!("read link {}", show(name))))?
                     .into_bytes();
             }
             _ => {}
@@ -127,7 +129,7 @@ impl<W: Write> LayerWriter<'_, W> {
         let fd = match rustix::fs::openat(folder, name, flags, Mode::empty()) {
             Ok(fd) => fd,
             Err(Errno::NOENT | Errno::LOOP) => return Ok(()),
-            Err(e) => return Err(io(format!("open {}", show(&entry.path)))(e)),
+            Err(e) => return Err(io_with(|| format!("open {}", show(&entry.path)))(e)),
         };
         entry.xattrs = xattr::read(&fd)?;
         self.begin(&entry)?;
@@ -141,7 +143,7 @@ impl<W: Write> LayerWriter<'_, W> {
                     left = left.saturating_sub(count as u64);
                 }
                 Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
-                Err(e) => return Err(io(format!("read {}", show(&entry.path)))(e)),
+                Err(e) => return Err(io_with(|| format!("read {}", show(&entry.path)))(e)),
             }
         }
         Ok(())
@@ -230,7 +232,7 @@ pub(crate) fn changes(upper: BorrowedFd<'_>, lower: Option<BorrowedFd<'_>>) -> R
         let folder = match open_exactly(upper, &path) {
             Ok(folder) => folder,
             Err(Errno::NOENT) => continue,
-            Err(e) => return Err(io(format!("open {}", show(&path)))(e)),
+            Err(e) => return Err(io_with(|| format!("open {}", show(&path)))(e)),
         };
         let below = lower.and_then(|lower| open_exactly(lower, &path).ok());
         let names = sorted_names(&folder)?;

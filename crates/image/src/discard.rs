@@ -7,7 +7,7 @@ use rustix::fs::{AtFlags, Dir, Mode, OFlags};
 use rustix::io::Errno;
 
 use crate::Result;
-use crate::error::{io, io_at};
+use crate::error::{io, io_at, io_with};
 
 /// Removes a file or tree; absent is not an error.
 pub(crate) fn remove(path: &Path) -> Result<()> {
@@ -29,18 +29,22 @@ pub(crate) fn remove_at(folder: BorrowedFd<'_>, name: &[u8]) -> Result<()> {
     match rustix::fs::unlinkat(folder, name, AtFlags::empty()) {
         Ok(()) | Err(Errno::NOENT) => return Ok(()),
         Err(Errno::ISDIR | Errno::PERM) => {}
-        Err(e) => return Err(io(format!("remove {}", crate::unpack::show(name)))(e)),
+        Err(e) => {
+            return Err(io_with(|| format!("remove {}", crate::unpack::show(name)))(
+                e,
+            ));
+        }
     }
     let inner = open(folder, name)?;
     empty(inner.as_fd())?;
     rustix::fs::unlinkat(folder, name, AtFlags::REMOVEDIR)
-        .map_err(io(format!("remove {}", crate::unpack::show(name))))
+        .map_err(io_with(|| format!("remove {}", crate::unpack::show(name))))
 }
 
 fn open(folder: BorrowedFd<'_>, name: &[u8]) -> Result<OwnedFd> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     rustix::fs::openat(folder, name, flags, Mode::empty())
-        .map_err(io(format!("open {}", crate::unpack::show(name))))
+        .map_err(io_with(|| format!("open {}", crate::unpack::show(name))))
 }
 
 /// Empties a folder. Folders inside folders are moved up to the top before their turn comes: the depth never exceeds
@@ -73,13 +77,16 @@ fn empty(top: BorrowedFd<'_>) -> Result<()> {
                         Ok(()) => break,
                         Err(Errno::EXIST) => {}
                         Err(e) => {
-                            return Err(io(format!("move {}", crate::unpack::show(&child)))(e));
+                            return Err(io_with(|| {
+                                format!("move {}", crate::unpack::show(&child))
+                            })(e));
                         }
                     }
                 }
             }
-            rustix::fs::unlinkat(top, name.as_slice(), AtFlags::REMOVEDIR)
-                .map_err(io(format!("remove folder {}", crate::unpack::show(&name))))?;
+            rustix::fs::unlinkat(top, name.as_slice(), AtFlags::REMOVEDIR).map_err(io_with(
+                || format!("remove folder {}", crate::unpack::show(&name)),
+            ))?;
         }
         if !progress {
             return Ok(());
@@ -92,12 +99,18 @@ fn unlink(folder: BorrowedFd<'_>, name: &[u8]) -> Result<bool> {
     match rustix::fs::unlinkat(folder, name, AtFlags::empty()) {
         Ok(()) | Err(Errno::NOENT) => return Ok(true),
         Err(Errno::ISDIR | Errno::PERM) => {}
-        Err(e) => return Err(io(format!("remove {}", crate::unpack::show(name)))(e)),
+        Err(e) => {
+            return Err(io_with(|| format!("remove {}", crate::unpack::show(name)))(
+                e,
+            ));
+        }
     }
     match rustix::fs::unlinkat(folder, name, AtFlags::REMOVEDIR) {
         Ok(()) | Err(Errno::NOENT) => Ok(true),
         Err(Errno::NOTEMPTY | Errno::EXIST) => Ok(false),
-        Err(e) => Err(io(format!("remove {}", crate::unpack::show(name)))(e)),
+        Err(e) => Err(io_with(|| format!("remove {}", crate::unpack::show(name)))(
+            e,
+        )),
     }
 }
 

@@ -80,6 +80,16 @@ pub(crate) fn io<E: Into<std::io::Error>>(operation: impl Into<String>) -> impl 
     }
 }
 
+/// For `map_err` on hot paths: the operation is only put into words when it failed.
+pub(crate) fn io_with<E: Into<std::io::Error>>(
+    operation: impl FnOnce() -> String,
+) -> impl FnOnce(E) -> Error {
+    move |source| Error::Io {
+        operation: operation(),
+        source: source.into(),
+    }
+}
+
 /// For `map_err`: names the operation and the file.
 pub(crate) fn io_at<E: Into<std::io::Error>>(
     operation: &str,

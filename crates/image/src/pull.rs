@@ -136,7 +136,14 @@ impl Pulling<'_> {
         let digest = first.digest.to_string();
         let (fetched, manifest) = self.choose(first).await?;
         let config = self.config(&manifest).await?;
-        let diff_ids = manifest::parse_config(&config)?.rootfs().diff_ids().clone();
+        let parsed = manifest::parse_config(&config)?;
+        let os = parsed.os().to_string();
+        if os != "linux" {
+            return Err(Error::Invalid(format!(
+                "image operating system {os:?} cannot be used on this platform"
+            )));
+        }
+        let diff_ids = parsed.rootfs().diff_ids().clone();
         if diff_ids.len() != manifest.layers.len() {
             return Err(Error::Invalid(format!(
                 "malformed image: {} layers in its manifest, {} in its configuration",
@@ -145,7 +152,9 @@ impl Pulling<'_> {
             )));
         }
         let lease = Arc::new(self.images.inner.blobs.lease());
-        let fetched_any = self.layers(&manifest, &diff_ids, &lease).await?;
+        // Until the image is registered, nothing else keeps its layers.
+        let (_hold, here) = self.images.inner.hold(&diff_ids);
+        let fetched_any = self.layers(&manifest, &diff_ids, &here, &lease).await?;
         let record = ManifestRef {
             digest: fetched.digest.to_string(),
             media_type: manifest::media_type_of(&Document::Manifest(manifest)).to_owned(),
@@ -210,7 +219,9 @@ impl Pulling<'_> {
             )));
         }
         let digest = Digest::parse(&descriptor.digest)?;
-        if let Ok(bytes) = self.images.inner.blobs.read(&digest, CONFIG_BYTES_MAX) {
+        let (blobs, wanted) = (self.images.inner.blobs.clone(), digest.clone());
+        let kept = blocking(move || Ok(blobs.read(&wanted, CONFIG_BYTES_MAX).ok())).await?;
+        if let Some(bytes) = kept {
             return Ok(bytes);
         }
         self.session.small_blob(&digest, CONFIG_BYTES_MAX).await
@@ -221,9 +232,9 @@ impl Pulling<'_> {
         &self,
         manifest: &Manifest,
         diff_ids: &[String],
+        here: &std::collections::HashSet<String>,
         lease: &Arc<wharf_blob::Lease>,
     ) -> Result<bool> {
-        let (_hold, here) = self.images.inner.hold(diff_ids);
         let limit = Arc::new(Semaphore::new(PARALLEL));
         let mut running = FuturesUnordered::new();
         let mut seen = std::collections::HashSet::new();
@@ -237,7 +248,7 @@ impl Pulling<'_> {
                 });
             };
             if here.contains(diff_id) {
-                self.note_source(descriptor, diff_id, lease)?;
+                self.note_source(descriptor, diff_id, lease).await?;
                 say("Already exists");
                 continue;
             }
@@ -281,15 +292,15 @@ impl Pulling<'_> {
             lease: lease.clone(),
         };
         fetch_layer(fetch).await?;
-        self.note_source(&descriptor, &diff_id, &lease)
+        self.note_source(&descriptor, &diff_id, &lease).await
     }
 
     /// Remembers that this repository has the layer: a push to the same registry mounts it from there.
-    fn note_source(
+    async fn note_source(
         &self,
         descriptor: &Descriptor,
         diff_id: &str,
-        lease: &wharf_blob::Lease,
+        lease: &Arc<wharf_blob::Lease>,
     ) -> Result<()> {
         let source = self.reference.name();
         let record = self.images.inner.layer_record(diff_id)?;
@@ -300,14 +311,16 @@ impl Pulling<'_> {
         if !same || self.session.is_mirror() || record.sources.contains(&source) {
             return Ok(());
         }
-        // Blob kept elsewhere: what is noted must be here.
-        let here = lease.hold(&Digest::parse(&descriptor.digest)?)?.is_some();
-        if !here {
-            return Ok(());
-        }
-        self.images
-            .inner
-            .update_layer(diff_id, |record| record.add_source(source))
+        let (inner, lease) = (self.images.inner.clone(), lease.clone());
+        let (digest, diff_id) = (Digest::parse(&descriptor.digest)?, diff_id.to_owned());
+        blocking(move || {
+            // What is noted is a place of the very blob that a push would send.
+            if lease.hold(&digest)?.is_some() {
+                inner.update_layer(&diff_id, |record| record.add_source(source))?;
+            }
+            Ok(())
+        })
+        .await
     }
 }
 

@@ -32,6 +32,8 @@ use crate::snapshot::SnapshotRecord;
 use crate::{Error, RegistryConfig, Result};
 
 const CONFIG_BYTES_MAX: u64 = 8 << 20;
+/// A download interrupted longer ago is not resumed.
+const PARTIAL_AGE_MAX: std::time::Duration = std::time::Duration::from_secs(7 * 24 * 3600);
 
 /// `images/HEX.json`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -100,7 +102,7 @@ impl Inner {
             let path = root.join(folder);
             std::fs::create_dir_all(&path).map_err(io_at("make folder", &path))?;
         }
-        std::fs::set_permissions(root, std::os::unix::fs::PermissionsExt::from_mode(0o711))
+        std::fs::set_permissions(root, std::os::unix::fs::PermissionsExt::from_mode(0o700))
             .map_err(io_at("set mode of", root))?;
         // Takes the lock that keeps a second process out of the whole root.
         let blobs = wharf_blob::Store::open(&root.join("content"))?;
@@ -108,6 +110,7 @@ impl Inner {
         for entry in folder(&staging)? {
             crate::discard::remove(&staging.join(entry))?;
         }
+        remove_stale_ingests(&blobs)?;
         let overlay_refused = crate::overlay::probe(&staging).err().map(|e| e.to_string());
         let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id")
             .unwrap_or_default()
@@ -368,6 +371,21 @@ impl Inner {
     pub(crate) fn next_number(&self) -> u64 {
         self.number.fetch_add(1, Ordering::Relaxed)
     }
+}
+
+/// Interrupted downloads are resumed, for a week; other ingests belonged to an operation that is dead.
+fn remove_stale_ingests(blobs: &wharf_blob::Store) -> Result<()> {
+    for partial in blobs.partials()? {
+        let resumable = partial.key.starts_with("sha256-") || partial.key.starts_with("sha512-");
+        let is_old = partial
+            .modified
+            .elapsed()
+            .is_ok_and(|age| age > PARTIAL_AGE_MAX);
+        if !resumable || is_old {
+            blobs.remove_partial(&partial.key)?;
+        }
+    }
+    Ok(())
 }
 
 fn folder(path: &Path) -> Result<Vec<String>> {

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, Timespec, Timestamps};
 use rustix::io::Errno;
 
-use crate::error::io;
+use crate::error::io_with;
 use crate::tar::{Entry, Kind, TarReader};
 use crate::whiteout::{self, Meaning};
 use crate::{Error, Result, xattr};
@@ -185,7 +185,7 @@ impl<'a> Unpacker<'a> {
             }
             other => other,
         };
-        let opened = opened.map_err(io(format!("open folder of {}", show(&entry.path))))?;
+        let opened = opened.map_err(io_with(|| format!("open folder of {}", show(&entry.path))))?;
         self.parent = Some((folder.to_vec(), opened));
         Ok(())
     }
@@ -202,19 +202,23 @@ impl<'a> Unpacker<'a> {
             match open_folder(self.root, path) {
                 Ok(_) => continue,
                 Err(Errno::NOENT | Errno::NOTDIR) => {}
-                Err(e) => return Err(io(format!("open folder of {}", show(&entry.path)))(e)),
+                Err(e) => {
+                    return Err(io_with(|| format!("open folder of {}", show(&entry.path)))(
+                        e,
+                    ));
+                }
             }
             let (above, name) = split(path);
             let above = open_folder(self.root, above)
-                .map_err(io(format!("open folder of {}", show(&entry.path))))?;
+                .map_err(io_with(|| format!("open folder of {}", show(&entry.path))))?;
             let hidden = self.remove_whiteout(&above, name)?;
             rustix::fs::mkdirat(&above, name, Mode::from_raw_mode(0o755)).map_err(|e| match e {
                 Errno::EXIST => refused(entry, "it lies below something that is not a folder"),
-                e => io(format!("make folder {}", show(path)))(e),
+                e => io_with(|| format!("make folder {}", show(path)))(e),
             })?;
             if hidden {
                 let made = crate::diff::open_exactly(above.as_fd(), name)
-                    .map_err(io(format!("open folder {}", show(path))))?;
+                    .map_err(io_with(|| format!("open folder {}", show(path))))?;
                 whiteout::set_opaque(&made)?;
             }
         }
@@ -235,7 +239,7 @@ impl<'a> Unpacker<'a> {
                 .is_ok_and(|stat| whiteout::is_whiteout(&stat));
         if there {
             rustix::fs::unlinkat(folder, name, AtFlags::empty())
-                .map_err(io(format!("replace {}", show(name))))?;
+                .map_err(io_with(|| format!("replace {}", show(name))))?;
         }
         Ok(there)
     }
@@ -249,12 +253,12 @@ impl<'a> Unpacker<'a> {
         match make(self.here()) {
             Ok(made) => return Ok((made, false)),
             Err(Errno::EXIST) => {}
-            Err(e) => return Err(io(format!("make {}", show(name)))(e)),
+            Err(e) => return Err(io_with(|| format!("make {}", show(name)))(e)),
         }
         let stat = rustix::fs::statat(self.here(), name, AtFlags::SYMLINK_NOFOLLOW);
         let hidden = self.options.whiteouts && stat.is_ok_and(|stat| whiteout::is_whiteout(&stat));
         crate::discard::remove_at(self.here(), name)?;
-        let made = make(self.here()).map_err(io(format!("make {}", show(name))))?;
+        let made = make(self.here()).map_err(io_with(|| format!("make {}", show(name))))?;
         // The folder removed may have been the open one.
         if !hidden {
             let folder = self.parent.take();
@@ -276,16 +280,16 @@ impl<'a> Unpacker<'a> {
             Some(map) => {
                 for (offset, len) in map {
                     file.seek(SeekFrom::Start(*offset))
-                        .map_err(io(format!("write {}", show(&entry.path))))?;
+                        .map_err(io_with(|| format!("write {}", show(&entry.path))))?;
                     self.copy_data(&mut file, entry, source, *len)?;
                 }
                 file.set_len(entry.size_bytes)
-                    .map_err(io(format!("write {}", show(&entry.path))))?;
+                    .map_err(io_with(|| format!("write {}", show(&entry.path))))?;
             }
         }
         set_attributes(file.as_fd(), entry)?;
         rustix::fs::futimens(&file, &times(entry))
-            .map_err(io(format!("set time of {}", show(&entry.path))))
+            .map_err(io_with(|| format!("set time of {}", show(&entry.path))))
     }
 
     fn copy_data(
@@ -316,11 +320,11 @@ impl<'a> Unpacker<'a> {
             } else {
                 file.write_all(piece)
             };
-            written.map_err(io(format!("write {}", show(&entry.path))))?;
+            written.map_err(io_with(|| format!("write {}", show(&entry.path))))?;
         }
         if ends_in_hole && entry.sparse.is_none() {
             file.set_len(entry.size_bytes)
-                .map_err(io(format!("write {}", show(&entry.path))))?;
+                .map_err(io_with(|| format!("write {}", show(&entry.path))))?;
         }
         Ok(())
     }
@@ -337,11 +341,11 @@ impl<'a> Unpacker<'a> {
                     .replacing(name, |folder| rustix::fs::mkdirat(folder, name, mode))?
                     .1;
             }
-            Err(e) => return Err(io(format!("make folder {}", show(path)))(e)),
+            Err(e) => return Err(io_with(|| format!("make folder {}", show(path)))(e)),
         }
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let folder = rustix::fs::openat(self.here(), name, flags, Mode::empty());
-        let folder = folder.map_err(io(format!("open folder {}", show(path))))?;
+        let folder = folder.map_err(io_with(|| format!("open folder {}", show(path))))?;
         set_attributes(folder.as_fd(), entry)?;
         if hidden {
             whiteout::set_opaque(&folder)?;
@@ -395,7 +399,11 @@ impl<'a> Unpacker<'a> {
         let folder = match open_folder(self.root, folder) {
             Ok(folder) => folder,
             Err(Errno::NOENT | Errno::NOTDIR) => return Err(missing()),
-            Err(e) => return Err(io(format!("open target of {}", show(&entry.path)))(e)),
+            Err(e) => {
+                return Err(io_with(|| format!("open target of {}", show(&entry.path)))(
+                    e,
+                ));
+            }
         };
         let target = rustix::fs::statat(&folder, target_name, AtFlags::SYMLINK_NOFOLLOW)
             .map_err(|_| missing())?;
@@ -431,7 +439,7 @@ impl<'a> Unpacker<'a> {
         let failed = || format!("set attributes of {}", show(&entry.path));
         let (uid, gid) = ids(entry)?;
         rustix::fs::chownat(self.here(), name, uid, gid, AtFlags::SYMLINK_NOFOLLOW)
-            .map_err(io(failed()))?;
+            .map_err(io_with(failed))?;
         xattr::set_at(self.here(), name, &entry.xattrs)?;
         if mode {
             rustix::fs::chmodat(
@@ -440,10 +448,10 @@ impl<'a> Unpacker<'a> {
                 Mode::from_raw_mode(entry.mode),
                 AtFlags::empty(),
             )
-            .map_err(io(failed()))?;
+            .map_err(io_with(failed))?;
         }
         rustix::fs::utimensat(self.here(), name, &times(entry), AtFlags::SYMLINK_NOFOLLOW)
-            .map_err(io(failed()))
+            .map_err(io_with(failed))
     }
 
     fn set_root(&mut self, entry: &Entry) -> Result<()> {
@@ -456,7 +464,9 @@ impl<'a> Unpacker<'a> {
         self.enter(entry, folder)?;
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let folder = rustix::fs::openat(self.here(), ".", flags, Mode::empty());
-        whiteout::set_opaque(&folder.map_err(io(format!("open folder of {}", show(&entry.path))))?)
+        whiteout::set_opaque(
+            &folder.map_err(io_with(|| format!("open folder of {}", show(&entry.path))))?,
+        )
     }
 
     /// A whiteout hides what lower layers have. What this layer itself has under the name stays, but nothing of the
@@ -467,10 +477,10 @@ impl<'a> Unpacker<'a> {
             Err(Errno::EXIST) if self.is_folder(name) => {
                 let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
                 let folder = rustix::fs::openat(self.here(), name, flags, Mode::empty());
-                whiteout::set_opaque(&folder.map_err(io(format!("open {}", show(name))))?)
+                whiteout::set_opaque(&folder.map_err(io_with(|| format!("open {}", show(name))))?)
             }
             Ok(()) | Err(Errno::EXIST) => Ok(()),
-            Err(e) => Err(io(format!("make whiteout for {}", show(name)))(e)),
+            Err(e) => Err(io_with(|| format!("make whiteout for {}", show(name)))(e)),
         }
     }
 
@@ -486,10 +496,10 @@ impl<'a> Unpacker<'a> {
             match rustix::fs::openat2(self.root, path, flags, Mode::empty(), ResolveFlags::IN_ROOT)
             {
                 Ok(folder) => rustix::fs::futimens(folder, times)
-                    .map_err(io(format!("set time of {}", show(path))))?,
+                    .map_err(io_with(|| format!("set time of {}", show(path))))?,
                 // Replaced by a later entry.
                 Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => {}
-                Err(e) => return Err(io(format!("open folder {}", show(path)))(e)),
+                Err(e) => return Err(io_with(|| format!("open folder {}", show(path)))(e)),
             }
         }
         Ok(())
@@ -500,9 +510,9 @@ impl<'a> Unpacker<'a> {
 fn set_attributes(fd: BorrowedFd<'_>, entry: &Entry) -> Result<()> {
     let failed = || format!("set attributes of {}", show(&entry.path));
     let (uid, gid) = ids(entry)?;
-    rustix::fs::fchown(fd, uid, gid).map_err(io(failed()))?;
+    rustix::fs::fchown(fd, uid, gid).map_err(io_with(failed))?;
     xattr::set(fd, &entry.xattrs)?;
-    rustix::fs::fchmod(fd, Mode::from_raw_mode(entry.mode)).map_err(io(failed()))
+    rustix::fs::fchmod(fd, Mode::from_raw_mode(entry.mode)).map_err(io_with(failed))
 }
 
 /// The largest number means "unchanged" to the kernel and names nobody.

@@ -6,7 +6,7 @@ use std::os::unix::ffi::OsStrExt;
 use rustix::fs::XattrFlags;
 use rustix::io::Errno;
 
-use crate::error::io;
+use crate::error::{io, io_with};
 use crate::{Error, Result};
 
 /// The kernel's own limits.
@@ -74,10 +74,9 @@ fn tolerate(name: &[u8], result: rustix::io::Result<()>) -> Result<()> {
             tracing::debug!(name = %crate::unpack::show(name), "the file system does not hold an extended attribute");
             Ok(())
         }
-        other => other.map_err(io(format!(
-            "set extended attribute {}",
-            crate::unpack::show(name)
-        ))),
+        other => other.map_err(io_with(|| {
+            format!("set extended attribute {}", crate::unpack::show(name))
+        })),
     }
 }
 

@@ -175,7 +175,7 @@ impl Registries {
     ) -> Result<Session> {
         let mut first_error = None;
         for endpoint in group {
-            let client = self.client(endpoint)?;
+            let client = self.client(endpoint).await?;
             match Session::open(client, endpoint.clone(), repository, credentials.clone()).await {
                 Ok(session) => {
                     if endpoint.insecure {
@@ -195,11 +195,14 @@ impl Registries {
         Err(first_error.unwrap_or_else(|| Error::InvalidReference(String::new())))
     }
 
-    fn client(&self, endpoint: &Endpoint) -> Result<reqwest::Client> {
+    async fn client(&self, endpoint: &Endpoint) -> Result<reqwest::Client> {
         if let Some(client) = lock(&self.clients).get(&endpoint.host) {
             return Ok(client.clone());
         }
-        let client = http::client(&endpoint.host, endpoint.insecure)?;
+        // Reads the system's certificates.
+        let wanted = endpoint.clone();
+        let client =
+            crate::pull::blocking(move || http::client(&wanted.host, wanted.insecure)).await?;
         lock(&self.clients).insert(endpoint.host.clone(), client.clone());
         Ok(client)
     }

@@ -1,0 +1,74 @@
+//! Drives an image store by hand: `store ROOT pull|push|load|save|list …`. For measurements and comparisons.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use wharf_image::{Images, Reference, RegistryConfig, Result};
+
+fn main() -> Result<()> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let [root, verb, rest @ ..] = arguments.as_slice() else {
+        eprintln!(
+            "usage: store ROOT pull|push REFERENCE | load|save FILE [NAME…] | tag FROM TO | list"
+        );
+        return Ok(());
+    };
+    let images = Images::open(Path::new(root), RegistryConfig::default())?;
+    run(&images, verb, rest)
+}
+
+fn run(images: &Images, verb: &str, rest: &[String]) -> Result<()> {
+    let progress: wharf_image::ProgressSink = Arc::new(|progress: wharf_image::Progress| {
+        if progress.current_bytes.is_none() {
+            println!(
+                "{}{}",
+                progress.id.map(|id| id + ": ").unwrap_or_default(),
+                progress.status
+            );
+        }
+    });
+    let file = |path: &str| std::fs::File::open(path).map_err(failed);
+    match (verb, rest) {
+        ("pull", [name, ..]) => {
+            let name = Reference::parse(name)?;
+            block_on(images.pull(&name, None, None, progress)).map(|_| ())
+        }
+        ("push", [name, ..]) => {
+            let name = Reference::parse(name)?;
+            block_on(images.push(&name, None, progress)).map(|_| ())
+        }
+        ("load", [path, ..]) => {
+            images
+                .load(&mut file(path)?, progress)?
+                .iter()
+                .for_each(|name| println!("Loaded image: {name}"));
+            Ok(())
+        }
+        ("save", [path, names @ ..]) => {
+            let mut out = std::fs::File::create(path).map_err(failed)?;
+            images.save(names, &mut out)
+        }
+        ("tag", [from, to]) => images.tag(from, to),
+        _ => {
+            for image in images.list(true)? {
+                println!("{} {:?} {} bytes", image.id, image.tags, image.size_bytes);
+            }
+            Ok(())
+        }
+    }
+}
+
+fn failed(source: std::io::Error) -> wharf_image::Error {
+    wharf_image::Error::Io {
+        operation: "use a file".to_owned(),
+        source,
+    }
+}
+
+fn block_on<T>(future: impl std::future::Future<Output = Result<T>>) -> Result<T> {
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(failed)?
+        .block_on(future)
+}

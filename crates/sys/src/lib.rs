@@ -3,8 +3,11 @@
 //! Every `unsafe` site carries its proof. Nothing here knows what a container is.
 
 pub mod bpf;
+pub mod descriptors;
+pub mod heap;
 pub mod mount;
 pub mod netlink;
 pub mod netns;
 pub mod process;
 pub mod seccomp;
+pub mod signal;

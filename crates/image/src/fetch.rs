@@ -323,7 +323,13 @@ fn register(fetch: &Fetch, intake: Intake) -> Result<()> {
         size_bytes: fetch.size_bytes,
         media_type: intake.compression.media_type().to_owned(),
     };
-    fetch.inner.adopt(intake, Some(blob)).map(|_| ())
+    fetch.inner.adopt(intake, Some(blob))?;
+    // The disk works while the next layer is on its way.
+    crate::Images {
+        inner: fetch.inner.clone(),
+    }
+    .flush_soon(None);
+    Ok(())
 }
 
 /// Chunks as a stream of bytes.

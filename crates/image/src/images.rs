@@ -7,6 +7,17 @@ use crate::layers::replace_json_durably;
 use crate::store::{ImageRecord, ManifestRef, State, Stored};
 use crate::{ChainId, Error, Image, Images, Reference, Result};
 
+/// When a registered image is on disk for good.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Settle {
+    /// When it gets a name (a build step).
+    Never,
+    /// In a moment (what can be pulled or loaded again).
+    Soon,
+    /// Before the call returns.
+    Now,
+}
+
 impl Images {
     /// Finds by name, name@digest, `sha256:` ID or unique ID prefix.
     pub fn resolve(&self, name: &str) -> Result<Image> {
@@ -111,7 +122,7 @@ impl Images {
         self.name(&id, &[reference.or_latest()])
     }
 
-    /// Gives names to an image that is on disk for good.
+    /// Gives names to an image.
     pub(crate) fn name(&self, id: &str, references: &[Reference]) -> Result<()> {
         let _writing = self.inner.writing();
         let mut names = self.inner.read(|state| state.names.clone());
@@ -122,22 +133,50 @@ impl Images {
                 .as_deref()
                 != Some(id);
         }
-        self.touch(id)?;
-        if changed {
-            self.write_names(names)
-        } else {
-            Ok(())
+        if !changed {
+            return Ok(());
         }
+        self.touch(id)?;
+        // A name need not outlive a loss of power that its image does not.
+        let durable = self.stored(id)?.record.unsynced_boot.is_none();
+        self.write_names(names, durable)
     }
 
-    /// The caller holds the write lock.
+    /// The caller holds the write lock. Not durable: the last durable list is kept beside, in case the new one is torn
+    /// by a loss of power.
     pub(crate) fn write_names(
         &self,
         names: std::collections::BTreeMap<String, String>,
+        durable: bool,
     ) -> Result<()> {
-        replace_json_durably(&self.inner.root.join("names.json"), &names)?;
+        use std::sync::atomic::Ordering::Relaxed;
+        let path = self.inner.root.join(crate::store::NAMES);
+        if durable {
+            replace_json_durably(&path, &names)?;
+        } else {
+            if self.inner.names_durable.load(Relaxed) && path.exists() {
+                let kept = self.inner.root.join(crate::store::NAMES_KEPT);
+                std::fs::rename(&path, &kept).map_err(crate::error::io_at("keep", &path))?;
+            }
+            crate::layers::replace_json(&path, &names)?;
+        }
+        self.inner.names_durable.store(durable, Relaxed);
         self.inner.change(|state| state.names = names);
         Ok(())
+    }
+
+    /// Makes a list of names durable that was written in passing.
+    pub(crate) fn settle_names(&self) -> Result<()> {
+        let _writing = self.inner.writing();
+        if self
+            .inner
+            .names_durable
+            .load(std::sync::atomic::Ordering::Relaxed)
+        {
+            return Ok(());
+        }
+        let names = self.inner.read(|state| state.names.clone());
+        self.write_names(names, true)
     }
 
     /// Notes the time of tagging. The caller holds the write lock.
@@ -213,7 +252,12 @@ impl Images {
         parent: Option<&str>,
         target: Option<&Reference>,
     ) -> Result<Image> {
-        self.register(config_bytes, parent, target.is_some(), None)?;
+        let settle = if target.is_some() {
+            Settle::Now
+        } else {
+            Settle::Never
+        };
+        self.register(config_bytes, parent, settle, None)?;
         let id = wharf_blob::Digest::of(config_bytes).to_string();
         if let Some(target) = target {
             self.name(&id, &[target.clone().or_latest()])?;
@@ -226,7 +270,7 @@ impl Images {
         &self,
         config_bytes: &[u8],
         parent: Option<&str>,
-        durable: bool,
+        settle: Settle,
         manifest: Option<ManifestRef>,
     ) -> Result<bool> {
         let lease = self.inner.blobs.lease();
@@ -245,10 +289,10 @@ impl Images {
         for diff_id in &diff_ids {
             above = Some(self.inner.link_chain(above.as_deref(), diff_id)?);
         }
-        if durable {
+        if settle == Settle::Now {
             self.inner.blobs.sync()?;
         }
-        let _writing = self.inner.writing();
+        let writing = self.inner.writing();
         let known = self.inner.read(|state| state.images.get(&id).cloned());
         let is_new = known.is_none();
         let mut record = known.as_ref().map_or_else(
@@ -268,11 +312,17 @@ impl Images {
         record
             .manifests
             .extend(manifest.filter(|manifest| !record.manifests.contains(manifest)));
-        if durable {
+        if settle == Settle::Now {
             record.unsynced_boot = None;
         }
-        let stored = self.inner.complete(record.clone())?;
-        self.write_image(&stored, record)?;
+        if known.is_none_or(|known| known.record != record) {
+            let stored = self.inner.complete(record.clone())?;
+            self.write_image(&stored, record)?;
+        }
+        drop(writing);
+        if settle == Settle::Soon {
+            self.flush_soon(Some(id));
+        }
         Ok(is_new)
     }
 

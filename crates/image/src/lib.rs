@@ -7,6 +7,7 @@ mod diff;
 mod discard;
 mod error;
 mod fetch;
+mod flush;
 mod images;
 mod intake;
 mod layers;

@@ -7,6 +7,7 @@ use tokio::sync::Semaphore;
 use wharf_blob::{Digest, Durability};
 
 use crate::fetch::{Fetch, fetch_layer};
+use crate::images::Settle;
 use crate::manifest::{self, CONFIG_BYTES_MAX, Descriptor, Document, Manifest};
 use crate::registry::{FetchedManifest, Purpose, Session};
 use crate::store::ManifestRef;
@@ -171,7 +172,7 @@ impl Pulling<'_> {
                 .inner
                 .blobs
                 .put(&fetched.bytes, Durability::Deferred, &lease)?;
-            let is_new = images.register(&config, None, true, Some(record))?;
+            let is_new = images.register(&config, None, Settle::Soon, Some(record))?;
             let id = Digest::of(&config).to_string();
             let was_named = images
                 .inner

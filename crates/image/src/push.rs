@@ -7,6 +7,7 @@ use futures_util::stream::{FuturesUnordered, StreamExt};
 use tokio::sync::Semaphore;
 use wharf_blob::{Digest, Durability};
 
+use crate::images::Settle;
 use crate::layers::LayerBlob;
 use crate::manifest::{self, Descriptor, Document, Manifest};
 use crate::pull::blocking;
@@ -132,7 +133,7 @@ impl Pushing<'_> {
         let names = [self.reference.by_digest(&record.digest)];
         let (images, image) = (self.images.clone(), stored.clone());
         blocking(move || {
-            images.register(&image.config_bytes, None, true, Some(record))?;
+            images.register(&image.config_bytes, None, Settle::Soon, Some(record))?;
             images.name(&image.record.id, &names)
         })
         .await?;
@@ -324,7 +325,12 @@ impl Images {
             size_bytes: bytes.len() as u64,
         };
         // In the image's record before the lease ends.
-        self.register(&stored.config_bytes, None, true, Some(reference.clone()))?;
+        self.register(
+            &stored.config_bytes,
+            None,
+            Settle::Soon,
+            Some(reference.clone()),
+        )?;
         Ok((bytes, reference))
     }
 }

@@ -109,7 +109,7 @@ impl Images {
             all.remove(&name.to_string());
             removed.push(Removed::Untagged(name.familiar()));
         }
-        self.write_names(all)?;
+        self.write_names(all, true)?;
         Ok(left)
     }
 

@@ -5,7 +5,7 @@
 //! layers/N/{fs,layer.json} unpacked layers; N is only a short name for mount options
 //! chains/HEX.json          top layer and parent of a chain
 //! images/HEX.json          images by the digest of their configuration
-//! names.json               every name with the image it stands for
+//! names.json               every name with the image it stands for; names.kept.json the last durable list
 //! snapshots/KEY/           upper, work, snapshot.json
 //! staging/                 whatever is under construction; emptied on opening
 //! boot                     boot ID when last opened
@@ -13,7 +13,8 @@
 //!
 //! Order of durability: layers, chains and blobs appear by rename without a sync each; before the record of an image
 //! that needs them is written, one `syncfs` brings them all to disk. After a loss of power, layers that no image record
-//! vouches for are removed.
+//! vouches for are removed. Pulls and loads don't wait for that sync (see `flush`): until it is through, the image's record
+//! says so, and after a loss of power it counts as absent.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
@@ -34,6 +35,10 @@ use crate::{Error, RegistryConfig, Result};
 const CONFIG_BYTES_MAX: u64 = 8 << 20;
 /// A download interrupted longer ago is not resumed.
 const PARTIAL_AGE_MAX: std::time::Duration = std::time::Duration::from_secs(7 * 24 * 3600);
+
+/// Every name and its image; and the last list known to be durable, while a newer one is not.
+pub(crate) const NAMES: &str = "names.json";
+pub(crate) const NAMES_KEPT: &str = "names.kept.json";
 
 /// `images/HEX.json`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -90,6 +95,9 @@ pub(crate) struct Inner {
     pub overlay_refused: Option<String>,
     pub boot: String,
     pub packing: crate::pack::Packing,
+    pub flushing: crate::flush::Flushing,
+    /// Whether the list of names on disk is known to be whole after a loss of power.
+    pub names_durable: std::sync::atomic::AtomicBool,
     state: RwLock<State>,
     write: Mutex<()>,
     number: AtomicU64,
@@ -123,6 +131,8 @@ impl Inner {
             overlay_refused,
             boot,
             packing: Default::default(),
+            flushing: Default::default(),
+            names_durable: Default::default(),
             state: RwLock::default(),
             write: Mutex::default(),
             number: AtomicU64::new(1),
@@ -144,6 +154,11 @@ impl Inner {
         if !same_boot {
             self.drop_doubtful(&mut state)?;
             std::fs::write(&boot_path, &self.boot).map_err(io_at("write", &boot_path))?;
+        }
+        if !state.names.is_empty() {
+            // From here on a durable list exists, whatever the last process left in the page cache.
+            crate::layers::replace_json_durably(&self.root.join(NAMES), &state.names)?;
+            *self.names_durable.get_mut() = true;
         }
         *self
             .state
@@ -285,18 +300,16 @@ impl Inner {
     }
 
     fn load_names(&self, state: &mut State) -> Result<()> {
-        let path = self.root.join("names.json");
-        let names = match std::fs::read(&path) {
-            Ok(bytes) => {
-                serde_json::from_slice::<BTreeMap<String, String>>(&bytes).map_err(|e| {
-                    Error::Invalid(format!(
-                        "{} is damaged ({e}); restore it or remove it",
-                        path.display()
-                    ))
-                })?
-            }
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => BTreeMap::new(),
-            Err(e) => return Err(io_at("read", &path)(e)),
+        let path = self.root.join(NAMES);
+        let kept = self.root.join(NAMES_KEPT);
+        let names = match read_names(&path) {
+            Err(e) => match read_names(&kept) {
+                Ok(Some(names)) => names,
+                _ => return Err(e),
+            },
+            // Between the two renames of a change.
+            Ok(None) => read_names(&kept)?.unwrap_or_default(),
+            Ok(Some(names)) => names,
         };
         state.names = names
             .into_iter()
@@ -370,6 +383,18 @@ impl Inner {
 
     pub(crate) fn next_number(&self) -> u64 {
         self.number.fetch_add(1, Ordering::Relaxed)
+    }
+}
+
+/// `None`: absent.
+fn read_names(path: &Path) -> Result<Option<BTreeMap<String, String>>> {
+    match std::fs::read(path) {
+        Ok(bytes) => serde_json::from_slice(&bytes).map(Some).map_err(|e| {
+            let path = path.display();
+            Error::Invalid(format!("{path} is damaged ({e}); restore it or remove it"))
+        }),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(io_at("read", path)(e)),
     }
 }
 

@@ -795,3 +795,58 @@ async fn two_pulls_at_once_fetch_once() {
         "only the small configuration may come twice: {log:?}"
     );
 }
+
+#[tokio::test]
+async fn a_pull_is_whole_or_absent_after_a_loss_of_power() {
+    let registry = FakeRegistry::start();
+    registry.add_image("app", "latest", &[noisy_layer("x", 1000)]);
+    registry.add_image("late", "latest", &[noisy_layer("y", 2000)]);
+    let (data, images) = images();
+    let (app, late) = (reference(&registry, "app"), reference(&registry, "late"));
+    images.pull(&app, None, None, silent()).await.unwrap();
+    // Naming it waits until it is on disk.
+    images.tag(&app.familiar(), "kept:1").unwrap();
+    let late_id = images.pull(&late, None, None, silent()).await.unwrap().0.id;
+    let record = data
+        .path()
+        .join("images")
+        .join(format!("{}.json", &late_id["sha256:".len()..]));
+    let durable = || {
+        std::fs::read_to_string(&record)
+            .unwrap()
+            .contains("\"unsynced_boot\":null")
+    };
+    while !durable() {
+        tokio::task::yield_now().await;
+    }
+    drop(images);
+    // As if the last round had not come through.
+    let text = std::fs::read_to_string(&record).unwrap();
+    std::fs::write(
+        &record,
+        text.replace("\"unsynced_boot\":null", "\"unsynced_boot\":\"another\""),
+    )
+    .unwrap();
+    std::fs::rename(
+        data.path().join("names.json"),
+        data.path().join("names.kept.json"),
+    )
+    .unwrap();
+    std::fs::write(data.path().join("names.json"), "").unwrap();
+    std::fs::write(data.path().join("boot"), "another").unwrap();
+    let images = loop {
+        match Images::open(data.path(), RegistryConfig::default()) {
+            Err(e) if e.to_string().contains("in use") => tokio::task::yield_now().await,
+            opened => break opened.unwrap(),
+        }
+    };
+    assert!(images.resolve(&late_id).is_err() && images.resolve(&late.familiar()).is_err());
+    images.resolve("kept:1").unwrap();
+    assert_eq!(
+        std::fs::read_dir(data.path().join("layers"))
+            .unwrap()
+            .count(),
+        1
+    );
+    images.pull(&late, None, None, silent()).await.unwrap();
+}

@@ -9,6 +9,7 @@ use std::io::Read;
 use wharf_blob::{Check, Digest, Durability, Lease};
 
 use super::layout::{self, SavedImage};
+use crate::images::Settle;
 use crate::intake::{decompress, take_in};
 use crate::layers::LayerBlob;
 use crate::manifest::{self, Descriptor, Document, LAYERS_MAX};
@@ -349,7 +350,8 @@ impl Contents<'_> {
             }
             None => None,
         };
-        self.images.register(&wanted.config, None, true, manifest)?;
+        self.images
+            .register(&wanted.config, None, Settle::Soon, manifest)?;
         if wanted.names.is_empty() {
             return Ok(vec![id]);
         }

@@ -9,7 +9,7 @@ fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let [root, verb, rest @ ..] = arguments.as_slice() else {
         eprintln!(
-            "usage: store ROOT pull|push REFERENCE | load|save FILE [NAME…] | tag FROM TO | list"
+            "usage: store ROOT pull|push REFERENCE | load|save FILE [NAME…] | tag FROM TO | snapshots NAME COUNT | list"
         );
         return Ok(());
     };
@@ -49,6 +49,7 @@ fn run(images: &Images, verb: &str, rest: &[String]) -> Result<()> {
             images.save(names, &mut out)
         }
         ("tag", [from, to]) => images.tag(from, to),
+        ("snapshots", [name, count]) => snapshots(images, name, count.parse().unwrap_or(100)),
         _ => {
             for image in images.list(true)? {
                 println!("{} {:?} {} bytes", image.id, image.tags, image.size_bytes);
@@ -71,4 +72,26 @@ fn block_on<T>(future: impl std::future::Future<Output = Result<T>>) -> Result<T
         .build()
         .map_err(failed)?
         .block_on(future)
+}
+
+/// Times how long a writable root takes: prepare, mount, remove.
+fn snapshots(images: &Images, name: &str, count: u32) -> Result<()> {
+    let image = images.resolve(name)?;
+    let mut spent = [std::time::Duration::ZERO; 3];
+    for i in 0..count {
+        let key = format!("bench-{i}");
+        let start = std::time::Instant::now();
+        images.prepare(&key, image.top.as_ref())?;
+        let prepared = start.elapsed();
+        let tree = images.mount(&key)?;
+        let mounted = start.elapsed();
+        drop(tree);
+        images.remove_snapshot(&key)?;
+        spent[0] += prepared;
+        spent[1] += mounted - prepared;
+        spent[2] += start.elapsed() - mounted;
+    }
+    let [prepare, mount, remove] = spent.map(|spent| spent / count);
+    println!("prepare {prepare:?}, mount {mount:?}, unmount and remove {remove:?}");
+    Ok(())
 }

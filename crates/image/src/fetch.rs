@@ -324,11 +324,6 @@ fn register(fetch: &Fetch, intake: Intake) -> Result<()> {
         media_type: intake.compression.media_type().to_owned(),
     };
     fetch.inner.adopt(intake, Some(blob))?;
-    // The disk works while the next layer is on its way.
-    crate::Images {
-        inner: fetch.inner.clone(),
-    }
-    .flush_soon(None);
     Ok(())
 }
 

@@ -129,6 +129,7 @@ pub(crate) fn take_in(input: &mut dyn Read, staged: Staged) -> Result<Intake> {
         whiteouts: true,
         devices: true,
         compressed_bytes,
+        ..UnpackOptions::default()
     };
     let folder = File::open(staged.tree()).map_err(io_at("open", &staged.tree()))?;
     let mut buffered = BufReader::with_capacity(BUFFER_BYTES, &mut hashing);

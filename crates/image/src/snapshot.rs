@@ -398,13 +398,25 @@ impl Write for HashOnly {
     }
 }
 
-/// Extracts a user's archive (plain, gzip or zstd) into a folder: device nodes are refused, `.wh.` names are ordinary.
+/// Extracts a user's archive (plain, gzip or zstd) into the folder `below` of a root that nothing leaves: device nodes are
+/// refused, `.wh.` names are ordinary.
 pub fn extract(
     archive: &mut dyn std::io::Read,
-    folder: std::os::fd::BorrowedFd<'_>,
+    root: std::os::fd::BorrowedFd<'_>,
+    below: &std::path::Path,
 ) -> Result<crate::Unpacked> {
     let (mut stream, _) = crate::intake::decompress(archive)?;
     let mut buffered = std::io::BufReader::with_capacity(256 * 1024, &mut stream);
-    crate::unpack::unpack(&mut buffered, folder, &crate::UnpackOptions::default())
-        .inspect_err(|error| tracing::debug!(%error, "an archive could not be extracted"))
+    let options = crate::UnpackOptions {
+        below: below.to_owned(),
+        ..Default::default()
+    };
+    crate::unpack::unpack(&mut buffered, root, &options)
+}
+
+/// Writes a whole tree (a mounted snapshot) as a tar stream, sorted, times in seconds; sockets are left out. Returns what
+/// it holds.
+pub fn pack(tree: std::os::fd::BorrowedFd<'_>, output: &mut dyn Write) -> Result<crate::Unpacked> {
+    let buffered = std::io::BufWriter::with_capacity(256 * 1024, output);
+    crate::diff::write_layer(tree, buffered).map(|(written, _)| written)
 }

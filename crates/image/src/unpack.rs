@@ -6,6 +6,7 @@
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -37,6 +38,9 @@ pub struct UnpackOptions {
     pub whiteouts: bool,
     /// Device nodes are made; else they are an error.
     pub devices: bool,
+    /// Where in the root the archive's own root is (`docker cp` into a folder of a container). Links of that folder are
+    /// followed inside the root.
+    pub below: std::path::PathBuf,
     /// Compressed bytes read so far, counted by whoever reads them: bounds how much may come out.
     pub compressed_bytes: Option<Arc<AtomicU64>>,
 }
@@ -75,6 +79,7 @@ struct Unpacker<'a> {
     parent: Option<(Vec<u8>, OwnedFd)>,
     /// Folders' times are set last: making entries inside changes them.
     folder_times: Vec<(Vec<u8>, Timestamps)>,
+    below: Vec<u8>,
     buffer: Vec<u8>,
     done: Unpacked,
     /// Sizes announced by the entries so far, and data that really came.
@@ -91,6 +96,7 @@ impl<'a> Unpacker<'a> {
             options,
             parent: None,
             folder_times: Vec::new(),
+            below: clean(options.below.as_os_str().as_bytes()).unwrap_or_default(),
             buffer: vec![0; 256 * 1024],
             done: Unpacked::default(),
             total_bytes: 0,
@@ -99,8 +105,10 @@ impl<'a> Unpacker<'a> {
     }
 
     fn take(&mut self, entry: &Entry, source: &mut Source<'_, '_>) -> Result<()> {
-        let path = clean(&entry.path).ok_or_else(|| refused(entry, "its path leaves the root"))?;
-        if path.is_empty() {
+        let path = self
+            .locate(&entry.path)
+            .ok_or_else(|| refused(entry, "its path leaves the root"))?;
+        if path == self.below {
             return if entry.kind == Kind::Folder {
                 self.set_root(entry)
             } else {
@@ -128,6 +136,16 @@ impl<'a> Unpacker<'a> {
             Kind::HardLink => self.make_hard_link(entry, name),
             Kind::Char | Kind::Block | Kind::Fifo => self.make_node(entry, name),
         }
+    }
+
+    /// A path of the archive as one of the root; `None`: it leaves the archive.
+    fn locate(&self, path: &[u8]) -> Option<Vec<u8>> {
+        let path = clean(path)?;
+        Some(match (self.below.is_empty(), path.is_empty()) {
+            (true, _) => path,
+            (false, true) => self.below.clone(),
+            (false, false) => [self.below.as_slice(), b"/", &path].concat(),
+        })
     }
 
     fn check_bounds(&mut self, entry: &Entry, path: &[u8]) -> Result<()> {
@@ -379,7 +397,7 @@ impl<'a> Unpacker<'a> {
     }
 
     fn make_hard_link(&mut self, entry: &Entry, name: &[u8]) -> Result<()> {
-        let target = clean(&entry.link).filter(|target| !target.is_empty());
+        let target = self.locate(&entry.link).filter(|target| !target.is_empty());
         let target = target.ok_or_else(|| {
             refused(
                 entry,
@@ -454,8 +472,14 @@ impl<'a> Unpacker<'a> {
             .map_err(io_with(failed))
     }
 
+    /// The archive's root in a layer sets the image's; a folder that is merely copied into stays as it is.
     fn set_root(&mut self, entry: &Entry) -> Result<()> {
-        set_attributes(self.root, entry)?;
+        if !self.options.whiteouts {
+            return Ok(());
+        }
+        let root = crate::diff::open_exactly(self.root, b"")
+            .map_err(io_with(|| "open the root".to_owned()))?;
+        set_attributes(root.as_fd(), entry)?;
         self.folder_times.push((Vec::new(), times(entry)));
         Ok(())
     }

@@ -24,7 +24,7 @@ fn attack(
     let options = wharf_image::UnpackOptions {
         whiteouts: true,
         devices: true,
-        compressed_bytes: None,
+        ..wharf_image::UnpackOptions::default()
     };
     let root = std::fs::File::open(outer.path().join("root")).unwrap();
     let result = wharf_image::unpack(&mut archive(items).as_slice(), root.as_fd(), &options);
@@ -210,6 +210,7 @@ fn device_nodes_only_where_allowed() {
     let error = wharf_image::extract(
         &mut archive(&[link(EntryType::Char, "null", "")]).as_slice(),
         root.as_fd(),
+        "".as_ref(),
     )
     .unwrap_err();
     assert!(error.to_string().contains("device node"), "{error}");
@@ -340,4 +341,55 @@ fn trees_of_any_depth_are_removed() {
             .count(),
         0
     );
+}
+
+#[test]
+fn a_users_archive_goes_into_a_folder_of_the_root() {
+    let outer = tempfile::tempdir().unwrap();
+    std::fs::create_dir_all(outer.path().join("real/data")).unwrap();
+    std::os::unix::fs::symlink("/real/data", outer.path().join("data")).unwrap();
+    let root = std::fs::File::open(outer.path()).unwrap();
+    let mut top = folder("./");
+    top.mode = 0o700;
+    let items = [
+        top,
+        file("a", "a"),
+        hard_link("b", "a"),
+        file(".wh.c", "plain"),
+        symlink("up", "../up"),
+    ];
+    wharf_image::extract(
+        &mut archive(&items).as_slice(),
+        root.as_fd(),
+        "/data".as_ref(),
+    )
+    .unwrap();
+    let inside = outer.path().join("real/data");
+    assert_eq!(std::fs::metadata(inside.join("b")).unwrap().nlink(), 2);
+    assert_eq!(
+        std::fs::read_to_string(inside.join(".wh.c")).unwrap(),
+        "plain"
+    );
+    assert_eq!(
+        std::fs::metadata(&inside).unwrap().mode() & 0o777,
+        0o755,
+        "the folder itself stays as it is"
+    );
+    let mut packed = Vec::new();
+    let tree = std::fs::File::open(&inside).unwrap();
+    assert_eq!(
+        wharf_image::pack(tree.as_fd(), &mut packed)
+            .unwrap()
+            .entries,
+        3,
+        "a, b and the link; .wh.c is no name"
+    );
+    for bad in [file("../../etc", "x"), symlink("s", "../../../x")] {
+        let result = wharf_image::extract(
+            &mut archive(&[bad]).as_slice(),
+            root.as_fd(),
+            "data".as_ref(),
+        );
+        assert!(result.unwrap_err().to_string().contains("refused"));
+    }
 }

@@ -201,8 +201,10 @@ impl Registries {
         }
         // Reads the system's certificates.
         let wanted = endpoint.clone();
-        let client =
-            crate::pull::blocking(move || http::client(&wanted.host, wanted.insecure)).await?;
+        let client = crate::pull::blocking(move || {
+            http::client(&wanted.host, wanted.insecure, http::CERTIFICATES)
+        })
+        .await?;
         lock(&self.clients).insert(endpoint.host.clone(), client.clone());
         Ok(client)
     }

@@ -3,18 +3,18 @@
 use std::path::Path;
 use std::time::Duration;
 
-use reqwest::{Certificate, Client, Identity};
+use reqwest::Client;
 
 use crate::{Error, Result};
 
-/// Certificates per registry, in a folder named `HOST[:PORT]`: `*.crt` are roots, `X.cert` with `X.key` are the client's.
-const CERTIFICATES: &str = "/etc/docker/certs.d";
+/// Certificates by registry, in folders named `HOST[:PORT]`.
+pub(super) const CERTIFICATES: &str = "/etc/docker/certs.d";
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
 /// A connection on which nothing moves for so long is given up (and resumed).
 const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 const REDIRECTS_MAX: usize = 10;
 
-pub(super) fn client(host: &str, insecure: bool) -> Result<Client> {
+pub(super) fn client(host: &str, insecure: bool, certificates: &str) -> Result<Client> {
     // Fails when somebody else installed a provider before, which then serves as well.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let mut builder = Client::builder()
@@ -27,13 +27,9 @@ pub(super) fn client(host: &str, insecure: bool) -> Result<Client> {
         // As everywhere, a proxy is not asked for this machine; insecure ones are on the near side of it.
         builder = builder.no_proxy();
     }
-    let folder = Path::new(CERTIFICATES).join(host);
-    if !host.contains('/') && folder.is_dir() {
-        let (roots, identity) = certificates(&folder)?;
-        builder = builder.tls_certs_merge(roots);
-        if let Some(identity) = identity {
-            builder = builder.identity(identity);
-        }
+    let folder = Path::new(certificates).join(host);
+    if !insecure && !host.contains('/') && folder.is_dir() {
+        builder = builder.tls_backend_preconfigured(super::certificates::tls(&folder)?);
     }
     builder.build().map_err(|e| Error::Registry {
         operation: format!("prepare TLS for registry {host}"),
@@ -58,36 +54,85 @@ fn redirects(insecure: bool) -> reqwest::redirect::Policy {
     })
 }
 
-fn certificates(folder: &Path) -> Result<(Vec<Certificate>, Option<Identity>)> {
-    let failed = |path: &Path| {
-        let operation = format!("read certificate {}", path.display());
-        move |e: reqwest::Error| Error::Registry {
-            operation,
-            source: Box::new(e),
-        }
-    };
-    let read =
-        |path: &Path| std::fs::read(path).map_err(crate::error::io_at("read certificate", path));
-    let mut roots = Vec::new();
-    let mut identity = None;
-    let entries = std::fs::read_dir(folder).map_err(crate::error::io_at("list", folder))?;
-    for entry in entries {
-        let path = entry.map_err(crate::error::io_at("list", folder))?.path();
-        match path.extension().and_then(|extension| extension.to_str()) {
-            Some("crt") => {
-                roots.extend(Certificate::from_pem_bundle(&read(&path)?).map_err(failed(&path))?)
-            }
-            Some("cert") => {
-                let pem = [
-                    read(&path)?,
-                    b"\n".to_vec(),
-                    read(&path.with_extension("key"))?,
-                ]
-                .concat();
-                identity = Some(Identity::from_pem(&pem).map_err(failed(&path))?);
-            }
-            _ => {}
-        }
+#[cfg(test)]
+mod tests {
+    use std::io::{BufRead, BufReader};
+    use std::process::{Command, Stdio};
+
+    use super::*;
+
+    /// As most people make one: signed by itself, its own authority.
+    fn certificate(folder: &Path) {
+        let output = Command::new("openssl")
+            .args([
+                "req",
+                "-x509",
+                "-newkey",
+                "ec",
+                "-pkeyopt",
+                "ec_paramgen_curve:prime256v1",
+            ])
+            .args([
+                "-nodes",
+                "-days",
+                "2",
+                "-subj",
+                "/CN=t",
+                "-addext",
+                "subjectAltName=IP:127.0.0.1",
+            ])
+            .args(["-keyout", "key.pem", "-out", "cert.pem"])
+            .current_dir(folder)
+            .output()
+            .unwrap();
+        assert!(output.status.success());
     }
-    Ok((roots, identity))
+
+    #[tokio::test]
+    async fn a_registrys_own_certificate_is_trusted_for_it_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        certificate(folder.path());
+        let port = std::net::TcpListener::bind("127.0.0.1:0")
+            .unwrap()
+            .local_addr()
+            .unwrap()
+            .port();
+        let address = format!("127.0.0.1:{port}");
+        let mut server = Command::new("openssl")
+            .args([
+                "s_server", "-www", "-accept", &address, "-cert", "cert.pem", "-key", "key.pem",
+            ])
+            .current_dir(folder.path())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(server.stdout.take().unwrap()).lines();
+        assert!(lines.any(|line| line.unwrap().contains("ACCEPT")));
+        std::thread::spawn(move || lines.for_each(drop));
+
+        let certificates = folder.path().join("certs.d");
+        let root = certificates.to_str().unwrap();
+        let url = format!("https://{address}/");
+        let get = async |client: Client| {
+            client
+                .get(&url)
+                .send()
+                .await
+                .map(|response| response.status().as_u16())
+        };
+        let stranger = get(client(&address, false, root).unwrap()).await;
+        std::fs::create_dir_all(certificates.join(&address)).unwrap();
+        std::fs::create_dir_all(certificates.join("other")).unwrap();
+        let cert = folder.path().join("cert.pem");
+        std::fs::copy(&cert, certificates.join(&address).join("ca.crt")).unwrap();
+        let known = get(client(&address, false, root).unwrap()).await;
+        let elsewhere = get(client("other", false, root).unwrap()).await;
+        let unverified = get(client(&address, true, root).unwrap()).await;
+        server.kill().unwrap();
+        server.wait().unwrap();
+        assert!(stranger.is_err() && elsewhere.is_err());
+        assert_eq!((known.unwrap(), unverified.unwrap()), (200, 200));
+    }
 }

@@ -2,6 +2,7 @@
 
 mod answer;
 mod auth;
+mod certificates;
 mod endpoint;
 mod http;
 mod link;

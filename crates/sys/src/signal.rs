@@ -22,3 +22,44 @@ pub fn send_signal(pidfd: BorrowedFd<'_>, signal: i32) -> io::Result<()> {
         Err(io::Error::last_os_error())
     }
 }
+
+/// The kernel's `struct sigaction`, which differs from the C library's.
+#[repr(C)]
+struct KernelAction {
+    handler: usize,
+    flags: libc::c_ulong,
+    restorer: usize,
+    mask: u64,
+}
+
+/// Gives every signal its default effect again and blocks none, as a program expects to begin.
+///
+/// For a process that is about to exec: an ignored signal (Rust ignores SIGPIPE) stays ignored through it otherwise.
+/// Asks the kernel directly, since the C library keeps its own real-time signals from being touched.
+pub fn reset_all() {
+    const SIGNALS: libc::c_int = 64;
+    let default = KernelAction {
+        handler: libc::SIG_DFL,
+        flags: 0,
+        restorer: 0,
+        mask: 0,
+    };
+    let nothing: *const KernelAction = std::ptr::null();
+    for signal in 1..=SIGNALS {
+        // SAFETY: `default` has the kernel's layout and lives through the call; the default action runs no code of
+        // ours. SIGKILL and SIGSTOP are refused, which changes nothing.
+        unsafe {
+            libc::syscall(
+                libc::SYS_rt_sigaction,
+                signal,
+                &raw const default,
+                nothing,
+                8,
+            )
+        };
+    }
+    let none = 0u64;
+    let how = libc::SIG_SETMASK;
+    // SAFETY: the set has the size given and lives through the call.
+    unsafe { libc::syscall(libc::SYS_rt_sigprocmask, how, &raw const none, nothing, 8) };
+}

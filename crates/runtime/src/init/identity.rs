@@ -155,9 +155,10 @@ pub fn become_user(process: &Process, may_set_groups: bool) -> Step {
     if let Some(sets) = &sets {
         sets.apply()?;
     }
-    if let Some(mask) = user.umask() {
-        rustix::process::umask(rustix::fs::Mode::from_raw_mode(mask));
-    }
+    // The default of the specification's reference; this process has had none so far, for the sake of device nodes.
+    let mask = user.umask().unwrap_or(0o022);
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(mask));
+    wharf_sys::signal::reset_all();
     Ok(())
 }
 

@@ -96,6 +96,27 @@ fn the_supervisor_is_nobodys_child_and_says_whose_it_is() {
 }
 
 #[test]
+fn nothing_of_the_supervisor_reaches_the_container() {
+    let script = "grep ^Sig /proc/self/status; ls /proc/self/fd; ulimit -n; umask";
+    let bundle = Bundle::new(&["sh", "-c", script]);
+    let supervisor = Idle::spawn().unwrap().launch(bundle.launch()).unwrap();
+    assert_eq!(exit(&supervisor).0, 0);
+    let lines = log_lines(&bundle.log());
+    let lines: Vec<&str> = lines
+        .iter()
+        .map(|l| l["log"].as_str().unwrap().trim_end())
+        .collect();
+    for name in ["SigBlk", "SigIgn", "SigCgt"] {
+        let clear = format!("{name}:\t0000000000000000");
+        assert!(lines.contains(&clear.as_str()), "{lines:?}");
+    }
+    // 3 is the folder that `ls` reads.
+    let (_, rest) = lines.split_at(lines.iter().position(|l| *l == "0").unwrap());
+    assert_eq!(rest[..4], ["0", "1", "2", "3"]);
+    assert_eq!(rest.last(), Some(&"0022"));
+}
+
+#[test]
 fn failures_to_start_carry_dockers_exit_codes_and_leave_nothing() {
     for (args, code) in [(["/no/such/program"], 127), (["/etc/passwd"], 126)] {
         let bundle = Bundle::new(&args);

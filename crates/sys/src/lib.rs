@@ -9,5 +9,6 @@ pub mod mount;
 pub mod netlink;
 pub mod netns;
 pub mod process;
+pub mod program;
 pub mod seccomp;
 pub mod signal;

@@ -70,6 +70,8 @@ fn detached() -> Option<()> {
     // The end of file here is the daemon's end: an idle supervisor is of no use to anybody else.
     let message = decoder.wait(socket.as_fd()).ok()??;
     let supervisor = launch::launch(socket, decoder, message)?;
+    // Most of what ran up to here never runs again.
+    let _ = wharf_sys::program::forget();
     wharf_sys::heap::trim();
     supervisor.run();
     Some(())

@@ -27,7 +27,12 @@ pub struct Bundle {
 impl Bundle {
     pub fn new(args: &[&str]) -> Bundle {
         static INSTALL: Once = Once::new();
-        INSTALL.call_once(|| client::install_path(env!("CARGO_BIN_EXE_wharf-shim").into()));
+        INSTALL.call_once(|| {
+            // Another build of the same supervisor can be put to the test, such as the one that is shipped.
+            let path = std::env::var_os("WHARF_SHIM")
+                .unwrap_or_else(|| env!("CARGO_BIN_EXE_wharf-shim").into());
+            client::install(fs::read(path).unwrap().leak()).unwrap();
+        });
         let folder = tempfile::tempdir().unwrap();
         let root = folder.path().join("rootfs");
         for name in ["bin", "dev", "proc", "sys", "tmp", "etc", "../run"] {
@@ -36,7 +41,7 @@ impl Bundle {
         fs::copy("/bin/busybox", root.join("bin/busybox"))
             .expect("install the package busybox-static");
         for applet in [
-            "sh", "cat", "echo", "sleep", "seq", "stty", "kill", "printf",
+            "sh", "cat", "echo", "sleep", "seq", "stty", "kill", "printf", "grep", "ls",
         ] {
             symlink("busybox", root.join("bin").join(applet)).unwrap();
         }

@@ -850,3 +850,65 @@ async fn a_pull_is_whole_or_absent_after_a_loss_of_power() {
     );
     images.pull(&late, None, None, silent()).await.unwrap();
 }
+
+/// Pulls, removals, prunes, snapshots and pushes of the same image get in each other's way at every step; what a pull
+/// returned is whole for whoever holds it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn everybody_at_once() {
+    let registry = FakeRegistry::start();
+    let shared = noisy_layer("shared", 50_000);
+    for name in ["a", "b"] {
+        registry.add_image(name, "1", &[shared.clone(), noisy_layer(name, 20_000)]);
+    }
+    let (data, images) = images();
+    let mut tasks = Vec::new();
+    for (i, name) in ["a:1", "b:1", "a:1", "b:1"].into_iter().enumerate() {
+        let (images, name) = (images.clone(), reference(&registry, name));
+        tasks.push(tokio::spawn(async move {
+            for round in 0..12 {
+                let (image, _) = images.pull(&name, None, None, silent()).await.unwrap();
+                let key = format!("s-{i}-{round}");
+                // Another task may have removed the image between the two; then the snapshot says so.
+                let Ok(_) = images.prepare(&key, image.top.as_ref()) else {
+                    continue;
+                };
+                let tree = images.mount(&key).unwrap();
+                let size = |file: &str| std::fs::metadata(through(&tree).join(file)).unwrap().len();
+                assert_eq!(size("shared"), 50_000);
+                drop(tree);
+                match round % 3 {
+                    0 => drop(images.remove(&name.familiar(), true, true, &|_| None)),
+                    1 => drop(images.prune(true, &|_| false).unwrap()),
+                    _ => match images.push(&name, None, silent()).await {
+                        Ok(_) | Err(wharf_image::Error::NotFound(_)) => {}
+                        // Removed while it was sent.
+                        Err(wharf_image::Error::LayerNotFound(_)) => {}
+                        Err(e) => panic!("{e}"),
+                    },
+                }
+                images.remove_snapshot(&key).unwrap();
+            }
+        }));
+    }
+    for task in tasks {
+        task.await.unwrap();
+    }
+    images.prune(true, &|_| false).unwrap();
+    assert!(
+        leftovers(data.path()).is_empty(),
+        "{:?}",
+        leftovers(data.path())
+    );
+    assert_eq!(
+        std::fs::read_dir(data.path().join("chains"))
+            .unwrap()
+            .count(),
+        0
+    );
+    assert_eq!(
+        std::fs::read_dir(data.path().join("content/blobs/sha256"))
+            .unwrap()
+            .count(),
+        0
+    );
+}

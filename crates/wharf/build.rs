@@ -61,15 +61,35 @@ fn run_cargo(workspace: &Path, out: &Path) -> Result<PathBuf, String> {
     let folder = out.join("shim");
     let mut command = Command::new(variable("CARGO")?);
     command
-        .args(["build", "--locked", "--offline", "--quiet", "--package", "wharf-shim"])
-        .args(["--bin", "wharf-shim", "--profile", profile, "--target", &target])
+        .args([
+            "build",
+            "--locked",
+            "--offline",
+            "--quiet",
+            "--package",
+            "wharf-shim",
+        ])
+        .args([
+            "--bin",
+            "wharf-shim",
+            "--profile",
+            profile,
+            "--target",
+            &target,
+        ])
         .arg("--manifest-path")
         .arg(workspace.join("Cargo.toml"))
         .arg("--target-dir")
         .arg(&folder)
         .env("CARGO_ENCODED_RUSTFLAGS", FLAGS.join("\u{1f}"));
     // Settings of the outer build (a linter in the compiler's place, its flags) are not meant for this one.
-    for name in ["RUSTFLAGS", "RUSTC_WORKSPACE_WRAPPER", "CLIPPY_ARGS", "CARGO_BUILD_TARGET", "CARGO_INCREMENTAL"] {
+    for name in [
+        "RUSTFLAGS",
+        "RUSTC_WORKSPACE_WRAPPER",
+        "CLIPPY_ARGS",
+        "CARGO_BUILD_TARGET",
+        "CARGO_INCREMENTAL",
+    ] {
         command.env_remove(name);
     }
     let status = command

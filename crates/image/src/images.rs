@@ -18,16 +18,6 @@ pub(crate) enum Settle {
     Now,
 }
 
-/// An image to be recorded.
-pub(crate) struct Registration<'a> {
-    pub config_bytes: &'a [u8],
-    pub parent: Option<&'a str>,
-    pub settle: Settle,
-    pub manifest: Option<ManifestRef>,
-    /// Complete names, the one it was asked for by first.
-    pub names: &'a [Reference],
-}
-
 impl Images {
     /// Finds by name, name@digest, `sha256:` ID or unique ID prefix.
     pub fn resolve(&self, name: &str) -> Result<Image> {
@@ -135,11 +125,6 @@ impl Images {
     /// Gives names to an image.
     pub(crate) fn name(&self, id: &str, references: &[Reference]) -> Result<()> {
         let _writing = self.inner.writing();
-        self.name_locked(id, references)
-    }
-
-    /// The same for a caller that holds the write lock.
-    fn name_locked(&self, id: &str, references: &[Reference]) -> Result<()> {
         let mut names = self.inner.read(|state| state.names.clone());
         let mut changed = false;
         for reference in references {
@@ -272,103 +257,73 @@ impl Images {
         } else {
             Settle::Never
         };
-        let names: Vec<Reference> = target
-            .map(|target| target.clone().or_latest())
-            .into_iter()
-            .collect();
-        let registration = Registration {
-            config_bytes,
-            parent,
-            settle,
-            manifest: None,
-            names: &names,
-        };
-        Ok(self.register(&registration)?.0)
+        self.register(config_bytes, parent, settle, None)?;
+        let id = wharf_blob::Digest::of(config_bytes).to_string();
+        if let Some(target) = target {
+            self.name(&id, &[target.clone().or_latest()])?;
+        }
+        self.image(&id)
     }
 
-    /// Records an image whose layers are unpacked here and gives it its names, in one step: nobody removes it in between.
-    /// Says whether it, or its first name, is new.
-    pub(crate) fn register(&self, new: &Registration<'_>) -> Result<(Image, bool)> {
+    /// Records an image whose layers are unpacked here; says whether it is new.
+    pub(crate) fn register(
+        &self,
+        config_bytes: &[u8],
+        parent: Option<&str>,
+        settle: Settle,
+        manifest: Option<ManifestRef>,
+    ) -> Result<bool> {
         let lease = self.inner.blobs.lease();
         let id = self
             .inner
             .blobs
-            .put(new.config_bytes, wharf_blob::Durability::Deferred, &lease)?
+            .put(config_bytes, wharf_blob::Durability::Deferred, &lease)?
             .to_string();
-        let config = crate::manifest::parse_config(new.config_bytes)?;
+        let config = crate::manifest::parse_config(config_bytes)?;
         let diff_ids = config.rootfs().diff_ids().clone();
         let (_hold, here) = self.inner.hold(&diff_ids);
         if let Some(missing) = diff_ids.iter().find(|diff_id| !here.contains(*diff_id)) {
             return Err(Error::LayerNotFound(missing.clone()));
         }
-        if new.settle == Settle::Now {
+        let mut above: Option<String> = None;
+        for diff_id in &diff_ids {
+            above = Some(self.inner.link_chain(above.as_deref(), diff_id)?);
+        }
+        if settle == Settle::Now {
             self.inner.blobs.sync()?;
         }
         let writing = self.inner.writing();
-        self.inner.link_chains_locked(&diff_ids)?;
         let known = self.inner.read(|state| state.images.get(&id).cloned());
-        let first = new.names.first().map(Reference::to_string);
-        let was_named = self
-            .inner
-            .read(|state| first.is_none_or(|name| state.names.get(&name) == Some(&id)));
-        let is_new = known.is_none() || !was_named;
-        let record = self.record_of(&id, known.as_deref(), new);
+        let is_new = known.is_none();
+        let mut record = known.as_ref().map_or_else(
+            || ImageRecord {
+                id: id.clone(),
+                parent: None,
+                last_tagged: None,
+                manifests: Vec::new(),
+                unsynced_boot: Some(self.inner.boot.clone()),
+            },
+            |known| known.record.clone(),
+        );
+        record.parent = parent
+            .map(str::to_owned)
+            .or(record.parent)
+            .filter(|parent| *parent != id);
+        record
+            .manifests
+            .extend(manifest.filter(|manifest| !record.manifests.contains(manifest)));
+        if settle == Settle::Now {
+            record.unsynced_boot = None;
+        }
         if known.is_none_or(|known| known.record != record) {
             let stored = self.inner.complete(record.clone())?;
             self.write_image(&stored, record)?;
         }
-        self.name_locked(&id, new.names)?;
-        let image = self.image(&id)?;
         drop(writing);
-        if new.settle == Settle::Soon {
+        if settle == Settle::Soon {
             self.flush_soon(Some(id));
         }
-        Ok((image, is_new))
-    }
-
-    /// What is written about an image: what was, and what is new.
-    fn record_of(&self, id: &str, known: Option<&Stored>, new: &Registration<'_>) -> ImageRecord {
-        let fresh = || ImageRecord {
-            id: id.to_owned(),
-            parent: None,
-            last_tagged: None,
-            manifests: Vec::new(),
-            unsynced_boot: Some(self.inner.boot.clone()),
-        };
-        let mut record = known.map_or_else(fresh, |known| known.record.clone());
-        record.parent = new
-            .parent
-            .map(str::to_owned)
-            .or(record.parent)
-            .filter(|parent| *parent != id);
-        let manifest = new
-            .manifest
-            .clone()
-            .filter(|manifest| !record.manifests.contains(manifest));
-        record.manifests.extend(manifest);
-        if new.settle == Settle::Now {
-            record.unsynced_boot = None;
-        }
-        record
-    }
-
-    /// Notes the manifest an image was pushed as, and its names; an image that was removed meanwhile stays removed.
-    pub(crate) fn note_manifest(
-        &self,
-        id: &str,
-        manifest: &ManifestRef,
-        names: &[Reference],
-    ) -> Result<()> {
-        let _writing = self.inner.writing();
-        let Ok(stored) = self.stored(id) else {
-            return Ok(());
-        };
-        if !stored.record.manifests.contains(manifest) {
-            let mut record = stored.record.clone();
-            record.manifests.push(manifest.clone());
-            self.write_image(&stored, record)?;
-        }
-        self.name_locked(id, names)
+        Ok(is_new)
     }
 
     /// Bytes of unpacked layers in all, and of how many images (for `system df` and `info`).

@@ -185,7 +185,7 @@ impl Inner {
         self.root.join("layers").join(number.to_string())
     }
 
-    pub(crate) fn chain_path(&self, chain: &str) -> PathBuf {
+    fn chain_path(&self, chain: &str) -> PathBuf {
         self.root
             .join("chains")
             .join(format!("{}.json", chain.trim_start_matches("sha256:")))
@@ -323,25 +323,12 @@ impl Inner {
 
     /// Records that a layer lies on a chain. Both must be here.
     pub(crate) fn link_chain(&self, parent: Option<&str>, diff_id: &str) -> Result<String> {
-        let _writing = self.writing();
-        self.link_chain_locked(parent, diff_id)
-    }
-
-    /// The same for a whole stack, lowest first. The caller holds the write lock.
-    pub(crate) fn link_chains_locked(&self, diff_ids: &[String]) -> Result<()> {
-        let mut above: Option<String> = None;
-        for diff_id in diff_ids {
-            above = Some(self.link_chain_locked(above.as_deref(), diff_id)?);
-        }
-        Ok(())
-    }
-
-    fn link_chain_locked(&self, parent: Option<&str>, diff_id: &str) -> Result<String> {
         let chain = chain_of(parent, diff_id);
         let record = ChainRecord {
             diff_id: diff_id.to_owned(),
             parent: parent.map(str::to_owned),
         };
+        let _writing = self.writing();
         let known = self.read(|state| {
             let parent_here = record
                 .parent

@@ -7,7 +7,7 @@ use tokio::sync::Semaphore;
 use wharf_blob::{Digest, Durability};
 
 use crate::fetch::{Fetch, fetch_layer};
-use crate::images::{Registration, Settle};
+use crate::images::Settle;
 use crate::manifest::{self, CONFIG_BYTES_MAX, Descriptor, Document, Manifest};
 use crate::registry::{FetchedManifest, Purpose, Session};
 use crate::store::ManifestRef;
@@ -172,14 +172,13 @@ impl Pulling<'_> {
                 .inner
                 .blobs
                 .put(&fetched.bytes, Durability::Deferred, &lease)?;
-            let registration = Registration {
-                config_bytes: &config,
-                parent: None,
-                settle: Settle::Soon,
-                manifest: Some(record),
-                names: &names,
-            };
-            images.register(&registration)
+            let is_new = images.register(&config, None, Settle::Soon, Some(record))?;
+            let id = Digest::of(&config).to_string();
+            let was_named = images
+                .inner
+                .read(|state| state.names.get(&names[0].to_string()) == Some(&id));
+            images.name(&id, &names)?;
+            Ok((images.image(&id)?, is_new || !was_named))
         })
         .await?;
         Ok((

@@ -7,6 +7,7 @@ use futures_util::stream::{FuturesUnordered, StreamExt};
 use tokio::sync::Semaphore;
 use wharf_blob::{Digest, Durability};
 
+use crate::images::Settle;
 use crate::layers::LayerBlob;
 use crate::manifest::{self, Descriptor, Document, Manifest};
 use crate::pull::blocking;
@@ -131,7 +132,11 @@ impl Pushing<'_> {
         };
         let names = [self.reference.by_digest(&record.digest)];
         let (images, image) = (self.images.clone(), stored.clone());
-        blocking(move || images.note_manifest(&image.record.id, &record, &names)).await?;
+        blocking(move || {
+            images.register(&image.config_bytes, None, Settle::Soon, Some(record))?;
+            images.name(&image.record.id, &names)
+        })
+        .await?;
         let (tag, digest, size) = (&result.tag, &result.digest, result.size_bytes);
         (self.progress)(Progress {
             status: format!("{tag}: digest: {digest} size: {size}"),
@@ -320,7 +325,12 @@ impl Images {
             size_bytes: bytes.len() as u64,
         };
         // In the image's record before the lease ends.
-        self.note_manifest(&stored.record.id, &reference, &[])?;
+        self.register(
+            &stored.config_bytes,
+            None,
+            Settle::Soon,
+            Some(reference.clone()),
+        )?;
         Ok((bytes, reference))
     }
 }

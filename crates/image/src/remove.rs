@@ -171,9 +171,15 @@ impl Images {
                 ))
             };
         }
-        let Some(stored) = self.take_image(id)? else {
-            return Ok(());
-        };
+        let stored = self.stored(id)?;
+        {
+            let _writing = self.inner.writing();
+            let path = self.image_path(id);
+            std::fs::remove_file(&path)
+                .or_else(crate::layers::absent)
+                .map_err(crate::error::io_at("remove", &path))?;
+            self.inner.change(|state| state.images.remove(id));
+        }
         removed.push(Removed::Deleted(id.to_owned()));
         chains.extend(stored.chains.last().cloned());
         let parent = stored
@@ -197,24 +203,6 @@ impl Images {
             }
             _ => Ok(()),
         }
-    }
-
-    /// Takes an image's record away, unless somebody else did, or it got a name or a child at the last moment.
-    fn take_image(&self, id: &str) -> Result<Option<std::sync::Arc<crate::store::Stored>>> {
-        let _writing = self.inner.writing();
-        let needed = self
-            .inner
-            .read(|state| is_named(state, id) || !children(state, id).is_empty());
-        let stored = self.inner.read(|state| state.images.get(id).cloned());
-        let Some(stored) = stored.filter(|_| !needed) else {
-            return Ok(None);
-        };
-        let path = self.image_path(id);
-        std::fs::remove_file(&path)
-            .or_else(crate::layers::absent)
-            .map_err(crate::error::io_at("remove", &path))?;
-        self.inner.change(|state| state.images.remove(id));
-        Ok(Some(stored))
     }
 
     /// Removes untagged images that nothing needs (`all`: also tagged ones not in use). Returns what went

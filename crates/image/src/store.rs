@@ -243,9 +243,6 @@ impl Inner {
                 .as_ref()
                 .is_some_and(|boot| *boot != self.boot);
             let stored = self.complete(record);
-            if let Ok(stored) = &stored {
-                self.restore_chains(state, stored)?;
-            }
             match stored {
                 Ok(stored)
                     if !lost
@@ -263,26 +260,6 @@ impl Inner {
                     crate::discard::remove(&path.join(&name))?;
                 }
             }
-        }
-        Ok(())
-    }
-
-    /// An image's chains follow from its configuration: what is missing of them is written again.
-    fn restore_chains(&self, state: &mut State, stored: &Stored) -> Result<()> {
-        let mut parent: Option<String> = None;
-        for (chain, diff_id) in stored.chains.iter().zip(stored.config.rootfs().diff_ids()) {
-            if !state.layers.contains_key(diff_id) {
-                break;
-            }
-            if !state.chains.contains_key(chain) {
-                let record = ChainRecord {
-                    diff_id: diff_id.clone(),
-                    parent: parent.clone(),
-                };
-                crate::layers::replace_json(&self.chain_path(chain), &record)?;
-                state.chains.insert(chain.clone(), record);
-            }
-            parent = Some(chain.clone());
         }
         Ok(())
     }

@@ -126,6 +126,8 @@ async fn open(
     data_root: &Path,
     run_root: &Path,
 ) -> Result<wharf_docker_api::Api> {
+    crate::embedded::install()
+        .map_err(|e| format!("keep the supervisor's program in memory: {e}"))?;
     let instance = hex::encode(&Sha256::digest(data_root.as_os_str().as_encoded_bytes())[..3]);
     let registries = wharf_image::RegistryConfig {
         mirrors: command.registry_mirror.clone(),

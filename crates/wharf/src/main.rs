@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod daemon;
+mod embedded;
 mod notify;
 mod registry;
 

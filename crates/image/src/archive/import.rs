@@ -6,7 +6,7 @@ use oci_spec::image::{HistoryBuilder, ImageConfiguration};
 use wharf_blob::{Check, Durability, Ingest};
 
 use crate::error::io;
-use crate::images::{Registration, Settle};
+use crate::images::Settle;
 use crate::intake::take_in;
 use crate::layers::{Hold, LayerBlob, LayerRecord};
 use crate::store::Inner;
@@ -44,18 +44,12 @@ impl Images {
         }
         let bytes = serde_json::to_vec(&config)
             .map_err(|e| Error::Invalid(format!("malformed image configuration: {e}")))?;
-        let names: Vec<Reference> = target
-            .map(|target| target.clone().or_latest())
-            .into_iter()
-            .collect();
-        let registration = Registration {
-            config_bytes: &bytes,
-            parent: None,
-            settle: Settle::Now,
-            manifest: None,
-            names: &names,
-        };
-        Ok(self.register(&registration)?.0)
+        let id = wharf_blob::Digest::of(&bytes).to_string();
+        self.register(&bytes, None, Settle::Now, None)?;
+        if let Some(target) = target {
+            self.name(&id, &[target.clone().or_latest()])?;
+        }
+        self.image(&id)
     }
 }
 

@@ -9,7 +9,7 @@ use std::io::Read;
 use wharf_blob::{Check, Digest, Durability, Lease};
 
 use super::layout::{self, SavedImage};
-use crate::images::{Registration, Settle};
+use crate::images::Settle;
 use crate::intake::{decompress, take_in};
 use crate::layers::LayerBlob;
 use crate::manifest::{self, Descriptor, Document, LAYERS_MAX};
@@ -350,17 +350,12 @@ impl Contents<'_> {
             }
             None => None,
         };
-        let registration = Registration {
-            config_bytes: &wanted.config,
-            parent: None,
-            settle: Settle::Soon,
-            manifest,
-            names: &wanted.names,
-        };
-        self.images.register(&registration)?;
+        self.images
+            .register(&wanted.config, None, Settle::Soon, manifest)?;
         if wanted.names.is_empty() {
             return Ok(vec![id]);
         }
+        self.images.name(&id, &wanted.names)?;
         Ok(wanted.names.iter().map(Reference::familiar).collect())
     }
 

@@ -1,0 +1,232 @@
+//! Removing, renaming and waiting for containers.
+
+use std::fs;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use crate::error_from::{blocking, io};
+use crate::index::Entry;
+use crate::{
+    Container, Engine, Error, Exit, Kind, RemoveOptions, Result, Status, WaitCondition, names,
+};
+
+impl Engine {
+    /// Removes a container; a running one only with `force`.
+    pub async fn remove(&self, container: &str, options: RemoveOptions) -> Result<()> {
+        let entry = self.inner.containers.find(container)?;
+        if options.link {
+            return self.remove_link(container);
+        }
+        if entry.record().is_live() {
+            if !options.force {
+                let (name, status) = {
+                    let record = entry.record();
+                    (record.name.clone(), record.state.status.as_str())
+                };
+                return Err(Error::new(
+                    Kind::Conflict,
+                    format!(
+                        "cannot remove container \"/{name}\": container is {status}: stop the container before removing or force remove"
+                    ),
+                ));
+            }
+            entry.record().stopped_by_user = true;
+            self.kill_process(&entry).await?;
+        }
+        let _gate = entry.gate.lock().await;
+        {
+            let mut record = entry.record();
+            if record.state.status == Status::Removing && entry.progress.borrow().removed {
+                return Err(Error::new(
+                    Kind::NotFound,
+                    format!("No such container: {container}"),
+                ));
+            }
+            record.state.status = Status::Removing;
+            record.save(&self.folder(&entry.id), true)?;
+        }
+        self.remove_rest(&entry, options.volumes).await
+    }
+
+    /// What is left to be removed once nothing runs; also of a removal that was interrupted.
+    pub(crate) async fn remove_rest(&self, entry: &Arc<Entry>, volumes: bool) -> Result<()> {
+        let (engine, id, name, mounts) = {
+            let record = entry.record();
+            (
+                self.clone(),
+                record.id.clone(),
+                record.name.clone(),
+                record.mounts.clone(),
+            )
+        };
+        blocking(move || {
+            engine.inner.images.remove_snapshot(&id)?;
+            let _ = fs::remove_dir_all(engine.run_folder(&id));
+            let folder = engine.folder(&id);
+            match fs::remove_dir_all(&folder) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    Err(io(format!("remove {}", folder.display()))(error))
+                }
+                _ => Ok(()),
+            }
+        })
+        .await?;
+        self.container_event(entry, "destroy", &[]);
+        self.inner.containers.remove(&entry.id, &name);
+        entry
+            .progress
+            .send_modify(|progress| progress.removed = true);
+        if volumes {
+            for mount in mounts.iter().filter(|mount| mount.anonymous) {
+                // In use by another container by now: then it stays.
+                let _ = self.volume_remove(&mount.name, true).await;
+            }
+        }
+        Ok(())
+    }
+
+    fn remove_link(&self, path: &str) -> Result<()> {
+        let (parent, alias) = path
+            .trim_start_matches('/')
+            .split_once('/')
+            .ok_or_else(|| {
+                Error::new(
+                    Kind::InvalidParameter,
+                    format!(
+                        "Conflict, cannot remove the default link name of the container: {path}"
+                    ),
+                )
+            })?;
+        let entry = self.inner.containers.find(parent)?;
+        let mut record = entry.record();
+        let before = record.spec.links.len();
+        record
+            .spec
+            .links
+            .retain(|link| link.rsplit(':').next() != Some(alias));
+        if record.spec.links.len() == before {
+            return Err(Error::new(Kind::NotFound, format!("No such link: {path}")));
+        }
+        record.save(&self.folder(&entry.id), true)
+    }
+
+    /// Removes stopped containers that `keep` does not hold back; returns their IDs and the bytes freed.
+    pub async fn prune_containers(
+        &self,
+        keep: &(dyn Fn(&Container) -> bool + Sync),
+    ) -> Result<(Vec<String>, u64)> {
+        let mut removed = Vec::new();
+        let mut freed = 0;
+        for container in self.containers() {
+            let idle = matches!(
+                container.state.status,
+                Status::Created | Status::Exited | Status::Dead
+            );
+            if !idle || keep(&container) {
+                continue;
+            }
+            freed += self.size_rw(&container.id).await.unwrap_or(0);
+            // Started meanwhile: then it stays.
+            if self
+                .remove(&container.id, RemoveOptions::default())
+                .await
+                .is_ok()
+            {
+                removed.push(container.id);
+            }
+        }
+        Ok((removed, freed))
+    }
+
+    /// Gives another name.
+    pub async fn rename(&self, container: &str, name: &str) -> Result<()> {
+        let name = name.trim_start_matches('/');
+        if name.is_empty() {
+            return Err(Error::new(
+                Kind::InvalidParameter,
+                "Neither old nor new names may be empty",
+            ));
+        }
+        names::check("container", name)?;
+        let entry = self.inner.containers.find(container)?;
+        let _gate = entry.gate.lock().await;
+        let old = entry.record().name.clone();
+        if old == name {
+            return Err(Error::new(
+                Kind::InvalidParameter,
+                "Renaming a container with the same name as its current name",
+            ));
+        }
+        self.inner.containers.reserve(name, &entry.id)?;
+        let saved = {
+            let mut record = entry.record();
+            record.name = name.to_owned();
+            for attachment in record.networks.values_mut() {
+                attachment
+                    .dns_names
+                    .iter_mut()
+                    .filter(|n| **n == old)
+                    .for_each(|n| *n = name.to_owned());
+            }
+            let saved = record.save(&self.folder(&entry.id), true);
+            if saved.is_err() {
+                record.name = old.clone();
+            }
+            saved
+        };
+        self.inner
+            .containers
+            .release(if saved.is_ok() { &old } else { name });
+        saved?;
+        self.container_event(&entry, "rename", &[("oldName", format!("/{old}"))]);
+        Ok(())
+    }
+
+    /// Waits. The condition is registered before this returns, so that a start sent afterwards can't be missed; the
+    /// inner future ends with the exit.
+    pub async fn wait(
+        &self,
+        container: &str,
+        condition: WaitCondition,
+    ) -> Result<Pin<Box<dyn Future<Output = Result<Exit>> + Send>>> {
+        let entry = self.inner.containers.find(container)?;
+        let mut progress = entry.progress.subscribe();
+        let exits = progress.borrow().exits;
+        let (idle, code) = {
+            let record = entry.record();
+            (
+                !record.is_live() && record.state.status != Status::Restarting,
+                record.state.exit_code,
+            )
+        };
+        Ok(Box::pin(async move {
+            if condition == WaitCondition::NotRunning && idle {
+                return Ok(Exit {
+                    exit_code: code,
+                    error: None,
+                });
+            }
+            let done = |p: &crate::index::Progress| match condition {
+                WaitCondition::Removed => p.removed,
+                _ => p.exits > exits || p.removed,
+            };
+            let last = progress
+                .wait_for(done)
+                .await
+                .map(|p| p.last.clone())
+                .map_err(|_| {
+                    Error::new(
+                        Kind::Internal,
+                        format!(
+                            "the engine forgot container {} while it was waited for",
+                            entry.id
+                        ),
+                    )
+                })?;
+            Ok(last.unwrap_or(Exit {
+                exit_code: code,
+                error: None,
+            }))
+        }))
+    }
+}

@@ -215,13 +215,12 @@ impl<R: Read> Read for Counted<R> {
     }
 }
 
-fn to_container(
+/// Where a path in the container leads, and what is there.
+fn destination(
     session: &mut Session<'_>,
-    matches: &Matches,
-    from: &Side,
     container: &str,
     path: &str,
-) -> Result<Option<u64>, Failure> {
+) -> Result<(String, Found), Failure> {
     let mut target = absolute_inside(path);
     let mut found = Found::Nothing;
     for _ in 0..LINKS_MAX {
@@ -247,6 +246,17 @@ fn to_container(
             Err(failure) => return Err(failure),
         }
     }
+    Ok((target, found))
+}
+
+fn to_container(
+    session: &mut Session<'_>,
+    matches: &Matches,
+    from: &Side,
+    container: &str,
+    path: &str,
+) -> Result<Option<u64>, Failure> {
+    let (target, found) = destination(session, container, path)?;
     if *from == Side::Stream {
         if found != Found::Folder {
             return Err(Failure::said(format!(

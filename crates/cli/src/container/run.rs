@@ -39,19 +39,24 @@ pub fn run(session: &mut Session<'_>, matches: &Matches) -> Result<i32, Failure>
     if matches.on("sig-proxy") && !tty {
         signals::pass_on(session.another_client(), id.clone());
     }
+    run_attached(session, matches, &id, wanted.attach)
+}
+
+/// Connects the streams, starts the container and stays until it ends.
+fn run_attached(
+    session: &mut Session<'_>,
+    matches: &Matches,
+    id: &str,
+    streams: [bool; 3],
+) -> Result<i32, Failure> {
+    let tty = matches.on("tty");
     let wiring = Wiring {
         tty,
-        stdin: wanted.attach[0],
+        stdin: streams[0],
         detach_keys: keys(session, matches).to_owned(),
     };
-    let attached = wanted.attach.iter().any(|on| *on);
-    let connection = match attached {
-        true => Some(attach(
-            session.client()?,
-            &id,
-            wanted.attach,
-            &wiring.detach_keys,
-        )?),
+    let connection = match streams.contains(&true) {
+        true => Some(attach(session.client()?, id, streams, &wiring.detach_keys)?),
         false => None,
     };
     let condition = if matches.on("rm") {
@@ -59,8 +64,8 @@ pub fn run(session: &mut Session<'_>, matches: &Matches) -> Result<i32, Failure>
     } else {
         "next-exit"
     };
-    let waiting = wait(session.client()?, &id, condition)?;
-    if let Err(failure) = start(session, &id) {
+    let waiting = wait(session.client()?, id, condition)?;
+    if let Err(failure) = start(session, id) {
         let failure = start_failed(session, &failure);
         if matches.on("rm") {
             // The daemon removes what could not be started; the name is free only after that.
@@ -68,9 +73,9 @@ pub fn run(session: &mut Session<'_>, matches: &Matches) -> Result<i32, Failure>
         }
         return Err(failure);
     }
-    trace(session, matches, &id);
+    trace(session, matches, id);
     let Some(connection) = connection else {
-        session.line(&id)?;
+        session.line(id)?;
         return Ok(0);
     };
     let raw = if tty && wiring.stdin {

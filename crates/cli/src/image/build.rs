@@ -310,25 +310,65 @@ fn query(session: &Session<'_>, matches: &Matches, dockerfile: &str) -> Result<Q
         let reference = Reference::parse(tag).map_err(Failure::Said)?;
         query = query.add("t", &reference.familiar());
     }
-    let mut arguments = Map::new();
-    for (name, value) in session.config.proxies("default") {
-        arguments.insert(name, value.into());
-    }
-    for text in matches.list("build-arg") {
-        match text.split_once('=') {
-            Some((name, value)) => drop(arguments.insert(name.to_owned(), value.into())),
-            // A bare name takes the caller's value; without one it stays unset.
-            None => drop(arguments.insert(
-                text.to_owned(),
-                std::env::var(text).map_or(Value::Null, Value::from),
-            )),
-        }
+    for option in matches.list("security-opt") {
+        query = query.add("securityopt", option);
     }
     let ulimits: Result<Vec<Value>, String> = matches
         .list("ulimit")
         .into_iter()
         .map(resources::ulimit)
         .collect();
+    let json_list = |items: Vec<&str>| {
+        if items.is_empty() {
+            String::new()
+        } else {
+            json!(items).to_string()
+        }
+    };
+    let query = query
+        .add("dockerfile", dockerfile)
+        .on("q", matches.on("quiet"))
+        .on("nocache", matches.on("no-cache"))
+        .add("rm", if matches.on("rm") { "1" } else { "0" })
+        .on("forcerm", matches.on("force-rm"))
+        .on("pull", matches.on("pull"))
+        .on("squash", matches.on("squash"))
+        .some("target", matches.text("target"))
+        .some("networkmode", matches.text("network"))
+        .some("platform", &matches.text("platform").to_lowercase())
+        .some("extrahosts", &matches.list("add-host").join(","))
+        .add("buildargs", &build_arguments(session, matches).to_string())
+        .add(
+            "labels",
+            &env::labels(&[], &matches.list("label"))?.to_string(),
+        )
+        .some("cachefrom", &json_list(matches.list("cache-from")))
+        .add(
+            "ulimits",
+            &json!(ulimits.map_err(Failure::Said)?).to_string(),
+        )
+        .add("version", "1");
+    Ok(bounds(query, matches))
+}
+
+/// `--build-arg`. A bare name takes the caller's value; without one it stays unset.
+fn build_arguments(session: &Session<'_>, matches: &Matches) -> Value {
+    let mut arguments = Map::new();
+    for (name, value) in session.config.proxies("default") {
+        arguments.insert(name, value.into());
+    }
+    for text in matches.list("build-arg") {
+        let (name, value) = match text.split_once('=') {
+            Some((name, value)) => (name, value.into()),
+            None => (text, std::env::var(text).map_or(Value::Null, Value::from)),
+        };
+        arguments.insert(name.to_owned(), value);
+    }
+    Value::Object(arguments)
+}
+
+/// Bounds on the steps' containers.
+fn bounds(query: Query, matches: &Matches) -> Query {
     let size = |name: &str| match resources::bytes(matches, name) {
         0 => String::new(),
         bytes => bytes.to_string(),
@@ -340,29 +380,7 @@ fn query(session: &Session<'_>, matches: &Matches, dockerfile: &str) -> Result<Q
             matches.text(name)
         }
     };
-    let json_list = |items: Vec<&str>| {
-        if items.is_empty() {
-            String::new()
-        } else {
-            json!(items).to_string()
-        }
-    };
-    for option in matches.list("security-opt") {
-        query = query.add("securityopt", option);
-    }
-    let hosts = matches.list("add-host").join(",");
-    Ok(query
-        .add("dockerfile", dockerfile)
-        .on("q", matches.on("quiet"))
-        .on("nocache", matches.on("no-cache"))
-        .add("rm", if matches.on("rm") { "1" } else { "0" })
-        .on("forcerm", matches.on("force-rm"))
-        .on("pull", matches.on("pull"))
-        .on("squash", matches.on("squash"))
-        .some("target", matches.text("target"))
-        .some("networkmode", matches.text("network"))
-        .some("platform", &matches.text("platform").to_lowercase())
-        .some("extrahosts", &hosts)
+    query
         .some("cgroupparent", matches.text("cgroup-parent"))
         .some("cpusetcpus", matches.text("cpuset-cpus"))
         .some("cpusetmems", matches.text("cpuset-mems"))
@@ -372,17 +390,6 @@ fn query(session: &Session<'_>, matches: &Matches, dockerfile: &str) -> Result<Q
         .some("memory", &size("memory"))
         .some("memswap", &size("memory-swap"))
         .some("shmsize", &size("shm-size"))
-        .add("buildargs", &Value::Object(arguments).to_string())
-        .add(
-            "labels",
-            &env::labels(&[], &matches.list("label"))?.to_string(),
-        )
-        .some("cachefrom", &json_list(matches.list("cache-from")))
-        .add(
-            "ulimits",
-            &json!(ulimits.map_err(Failure::Said)?).to_string(),
-        )
-        .add("version", "1"))
 }
 
 /// Says how much of the context was sent: as it goes on a terminal, at its end elsewhere.

@@ -245,23 +245,6 @@ fn host_config(
     network_mode: &str,
 ) -> Result<Map<String, Value>, String> {
     let mut map = resources::collect(matches)?;
-    let security = security::security(&matches.list("security-opt"))?;
-    let list = |name: &str| {
-        let items = matches.list(name);
-        if items.is_empty() {
-            Value::Null
-        } else {
-            json!(items)
-        }
-    };
-    let each = |name: &str, parse: fn(&str) -> Result<Value, String>| {
-        matches
-            .list(name)
-            .into_iter()
-            .map(parse)
-            .collect::<Result<Vec<Value>, String>>()
-            .map(Value::Array)
-    };
     let mut put = |name: &str, value: Value| drop(map.insert(name.to_owned(), value));
     put(
         "Binds",
@@ -282,82 +265,109 @@ fn host_config(
         "RestartPolicy",
         resources::restart_policy(matches.text("restart"))?,
     );
-    put("AutoRemove", matches.on("rm").into());
     put("VolumeDriver", matches.text("volume-driver").into());
-    put("VolumesFrom", list("volumes-from"));
-    put("CapAdd", list("cap-add"));
-    put("CapDrop", list("cap-drop"));
-    put("CgroupnsMode", matches.text("cgroupns").into());
     put("Dns", json!(matches.list("dns")));
     put(
         "DnsOptions",
         json!([matches.list("dns-option"), matches.list("dns-opt")].concat()),
     );
-    put("DnsSearch", json!(dns_search(matches)));
+    put("DnsSearch", json!(matches.list("dns-search")));
     put("ExtraHosts", extra_hosts(matches));
-    put("GroupAdd", list("group-add"));
-    put("IpcMode", matches.text("ipc").into());
     put("Cgroup", "".into());
-    put("Links", list("link"));
     put("OomScoreAdj", matches.number("oom-score-adj").into());
-    put("PidMode", matches.text("pid").into());
-    put("Privileged", matches.on("privileged").into());
-    put("PublishAllPorts", matches.on("publish-all").into());
-    put("ReadonlyRootfs", matches.on("read-only").into());
-    put(
-        "SecurityOpt",
-        if security.options.is_empty() {
-            Value::Null
-        } else {
-            json!(security.options)
-        },
-    );
     put(
         "StorageOpt",
         security::storage(&matches.list("storage-opt"))?,
     );
     put("Tmpfs", tmpfs(matches));
-    put("UTSMode", matches.text("uts").into());
-    put("UsernsMode", matches.text("userns").into());
     put("ShmSize", resources::bytes(matches, "shm-size").into());
     put("Sysctls", env::pairs(&matches.list("sysctl")));
-    put("Runtime", matches.text("runtime").into());
-    put("Isolation", matches.text("isolation").into());
-    put("Devices", each("device", devices::mapping)?);
-    put("DeviceCgroupRules", list("device-cgroup-rule"));
     put(
         "MemorySwappiness",
         matches.number("memory-swappiness").into(),
     );
-    put("OomKillDisable", matches.on("oom-kill-disable").into());
-    put("Ulimits", each("ulimit", resources::ulimit)?);
-    put("Mounts", each("mount", mounts::parse)?);
-    // Absent means the daemon's lists; empty ones mean that nothing is hidden.
-    put(
-        "MaskedPaths",
-        if security.all_paths {
-            json!([])
-        } else {
-            Value::Null
-        },
-    );
-    put(
-        "ReadonlyPaths",
-        if security.all_paths {
-            json!([])
-        } else {
-            Value::Null
-        },
-    );
     if matches.changed("init") {
         put("Init", matches.on("init").into());
     }
+    put_plain(&mut map, matches);
+    put_security(&mut map, matches)?;
+    put_lists(&mut map, matches)?;
     Ok(map)
 }
 
-fn dns_search(matches: &Matches) -> Vec<&str> {
-    // A lone dot means no domain at all, and has no company.
-    matches.list("dns-search")
+/// Flags whose value is passed on as it is.
+fn put_plain(map: &mut Map<String, Value>, matches: &Matches) {
+    for (name, flag) in [
+        ("CgroupnsMode", "cgroupns"),
+        ("IpcMode", "ipc"),
+        ("PidMode", "pid"),
+        ("UTSMode", "uts"),
+        ("UsernsMode", "userns"),
+        ("Runtime", "runtime"),
+        ("Isolation", "isolation"),
+    ] {
+        map.insert(name.into(), matches.text(flag).into());
+    }
+    for (name, flag) in [
+        ("AutoRemove", "rm"),
+        ("Privileged", "privileged"),
+        ("PublishAllPorts", "publish-all"),
+        ("ReadonlyRootfs", "read-only"),
+        ("OomKillDisable", "oom-kill-disable"),
+    ] {
+        map.insert(name.into(), matches.on(flag).into());
+    }
+    for (name, flag) in [
+        ("VolumesFrom", "volumes-from"),
+        ("CapAdd", "cap-add"),
+        ("CapDrop", "cap-drop"),
+        ("GroupAdd", "group-add"),
+        ("Links", "link"),
+        ("DeviceCgroupRules", "device-cgroup-rule"),
+    ] {
+        let items = matches.list(flag);
+        map.insert(
+            name.into(),
+            if items.is_empty() {
+                Value::Null
+            } else {
+                json!(items)
+            },
+        );
+    }
+}
+
+fn put_security(map: &mut Map<String, Value>, matches: &Matches) -> Result<(), String> {
+    let security = security::security(&matches.list("security-opt"))?;
+    let options = if security.options.is_empty() {
+        Value::Null
+    } else {
+        json!(security.options)
+    };
+    map.insert("SecurityOpt".into(), options);
+    // Absent means the daemon's lists; empty ones mean that nothing is hidden.
+    let paths = if security.all_paths {
+        json!([])
+    } else {
+        Value::Null
+    };
+    map.insert("MaskedPaths".into(), paths.clone());
+    map.insert("ReadonlyPaths".into(), paths);
+    Ok(())
+}
+
+/// Flags that are lists of structures.
+fn put_lists(map: &mut Map<String, Value>, matches: &Matches) -> Result<(), String> {
+    let parsers: [(&str, &str, fn(&str) -> Result<Value, String>); 3] = [
+        ("Devices", "device", devices::mapping),
+        ("Ulimits", "ulimit", resources::ulimit),
+        ("Mounts", "mount", mounts::parse),
+    ];
+    for (name, flag, parse) in parsers {
+        let items: Result<Vec<Value>, String> = matches.list(flag).into_iter().map(parse).collect();
+        map.insert(name.into(), Value::Array(items?));
+    }
+    Ok(())
 }
 
 fn extra_hosts(matches: &Matches) -> Value {

@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use super::credentials::{self, Credentials, HUB, host_of};
 use crate::failure::Failure;
+use crate::line::command::PROGRAM;
 use crate::line::parse::Matches;
 use crate::session::{Session, read_line};
 use crate::terminal;
@@ -39,7 +40,7 @@ pub fn login(session: &mut Session<'_>, matches: &Matches) -> Result<i32, Failur
     if matches.on("password-stdin") {
         if wanted.username.is_empty() {
             return Err(Failure::said(
-                "Must provide --username with --password-stdin",
+                "the --password-stdin option requires --username to be set",
             ));
         }
         let mut text = String::new();
@@ -57,7 +58,10 @@ pub fn login(session: &mut Session<'_>, matches: &Matches) -> Result<i32, Failur
         if let Some(known) = credentials::find(&session.config, &server)?
             && authenticate(session, &server, &known).is_ok()
         {
-            session.line("Authenticating with existing credentials...")?;
+            session.warn(&format!(
+                "Authenticating with existing credentials... [Username: {}]\n\n Info -> To login with a different account, run '{PROGRAM} logout' followed by '{PROGRAM} login'\n\n",
+                known.username
+            ));
             session.line("Login Succeeded")?;
             return Ok(0);
         }
@@ -71,7 +75,8 @@ pub fn login(session: &mut Session<'_>, matches: &Matches) -> Result<i32, Failur
         wanted.identity_token = token.to_owned();
         wanted.password = String::new();
     }
-    if credentials::store(&mut session.config, &server, &wanted)? {
+    let known_before = session.config.auth(&server).is_some();
+    if credentials::store(&mut session.config, &server, &wanted)? && !known_before {
         session.warn(&format!(
             "\nWARNING! Your credentials are stored unencrypted in '{}'.\nConfigure a credential helper to remove this warning. See\nhttps://docs.docker.com/go/credential-store/\n",
             session.config.path().display()

@@ -316,4 +316,19 @@ mod tests {
         );
         assert!(point_in_time("xx").is_err());
     }
+
+    proptest::proptest! {
+        #[test]
+        fn no_text_makes_a_reader_panic(text in "\\PC{0,12}", near in "[0-9.a-zµ -]{0,10}") {
+            for text in [&text, &near] {
+                let _ = (ram_bytes(text), duration_ns(text), point_in_time(text));
+            }
+        }
+
+        #[test]
+        fn every_size_has_a_form(bytes in 0u64..=u64::MAX) {
+            let text = human_size(bytes as f64);
+            proptest::prop_assert!(text.ends_with('B') && text.len() <= 10, "{}", text);
+        }
+    }
 }

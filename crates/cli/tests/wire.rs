@@ -1,4 +1,5 @@
 //! What the client sends and makes of answers, seen from a daemon made of canned ones.
+#![allow(clippy::unwrap_used)]
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};

@@ -234,4 +234,13 @@ mod tests {
         assert!(ignore.may_keep_below("a") && ignore.may_keep_below("a/b"));
         assert!(!ignore.may_keep_below("x"));
     }
+
+    proptest::proptest! {
+        #[test]
+        fn no_file_makes_it_panic(file in "[!*?\\[\\]^a-c/.#\\\\\\n ü-]{0,24}", path in "[a-cü]{1,4}(/[a-c]{1,3}){0,3}") {
+            if let Ok(ignore) = Ignore::parse(&file) {
+                let _ = (ignore.leaves_out(&path), ignore.may_keep_below(&path));
+            }
+        }
+    }
 }

@@ -244,4 +244,13 @@ mod tests {
             );
         }
     }
+
+    proptest::proptest! {
+        #[test]
+        fn a_short_form_means_the_same(text in "[a-z0-9:/@._-]{1,24}") {
+            if let Ok(reference) = Reference::parse(&text) {
+                proptest::prop_assert_eq!(Reference::parse(&reference.familiar()), Ok(reference));
+            }
+        }
+    }
 }

@@ -46,7 +46,7 @@ pub fn program(
     globals: &[Flag],
 ) -> String {
     format!(
-        "Usage:  {PROGRAM} [OPTIONS] COMMAND\n\nBuilds, ships and runs containers\n\nCommon Commands:\n{}\nManagement Commands:\n{}\nCommands:\n{}\nGlobal Options:\n{}\nRun '{PROGRAM} COMMAND --help' for more information on a command.\n",
+        "Usage:  {PROGRAM} [OPTIONS] COMMAND\n\nBuilds, ships and runs containers\n\nCommon Commands:\n{}\nManagement Commands:\n{}\nCommands:\n{}\nServer Commands:\n  daemon      Run the daemon\n  registry    Run a registry\n  runtime     Run single containers, by the OCI runtime's command line\n\nGlobal Options:\n{}\nRun '{PROGRAM} COMMAND --help' for more information on a command.\n",
         command_table(common),
         command_table(groups),
         command_table(others),

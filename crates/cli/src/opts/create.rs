@@ -356,9 +356,12 @@ fn put_security(map: &mut Map<String, Value>, matches: &Matches) -> Result<(), S
     Ok(())
 }
 
+/// Reads one value as a structure of the API.
+type Parser = fn(&str) -> Result<Value, String>;
+
 /// Flags that are lists of structures.
 fn put_lists(map: &mut Map<String, Value>, matches: &Matches) -> Result<(), String> {
-    let parsers: [(&str, &str, fn(&str) -> Result<Value, String>); 3] = [
+    let parsers: [(&str, &str, Parser); 3] = [
         ("Devices", "device", devices::mapping),
         ("Ulimits", "ulimit", resources::ulimit),
         ("Mounts", "mount", mounts::parse),

@@ -90,6 +90,8 @@ impl Schema {
             (Some(b's'), None) => Value::text(""),
             (Some(b'b'), None) => Value::Bool(false),
             (Some(b'i'), None) => Value::Int(0),
+            (Some(b't'), None) => Value::Time(Rc::from("0001-01-01T00:00:00Z")),
+            (Some(b't'), Some(Value::Text(text))) => Value::Time(text.clone()),
             (Some(first), raw) if first.is_ascii_uppercase() => {
                 self.typed(kind, raw.unwrap_or(&Value::Nil))
             }

@@ -1,6 +1,6 @@
 //! The structs of Docker's API as templates see them: names, JSON names, kinds and order.
 
-/// One block per type: its name here, its name in Go, its fields. Kinds: `s` text, `b` truth, `i` whole number,
+/// One block per type: its name here, its name in Go, its fields. Kinds: `s` text, `b` truth, `i` whole number, `t` time,
 /// `a` anything, `[x` list, `{x` map, `*x` pointer, a capital letter another type; `?` is left out of JSON when empty.
 pub const TYPES: &str = "\
 Container container.InspectResponse
@@ -94,13 +94,13 @@ RootFS image.RootFS
 Type:s? Layers:[s?
 
 Metadata image.Metadata
-LastTagTime:s?
+LastTagTime:t?
 
 Volume volume.Volume
 ClusterVolume:*a? CreatedAt:s? Driver:s Labels:{s Mountpoint:s Name:s Options:{s Scope:s Status:{a? UsageData:*a?
 
 Network network.Inspect
-Name:s ID=Id:s Created:s Scope:s Driver:s EnableIPv4:b EnableIPv6:b IPAM:IPAM Internal:b Attachable:b Ingress:b
+Name:s ID=Id:s Created:t Scope:s Driver:s EnableIPv4:b EnableIPv6:b IPAM:IPAM Internal:b Attachable:b Ingress:b
 ConfigFrom:ConfigFrom ConfigOnly:b Containers:{EndpointResource Options:{s Labels:{s Peers:[a? Services:{a?
 
 IPAM network.IPAM

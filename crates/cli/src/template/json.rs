@@ -16,7 +16,7 @@ fn write(out: &mut String, value: &Value, html: bool) {
         Value::List(None) | Value::Map(None) => out.push_str("null"),
         Value::Bool(_) | Value::Int(_) => out.push_str(&print::show(value)),
         Value::Float(number) => out.push_str(&print::float(*number)),
-        Value::Text(text) => write_text(out, text, html),
+        Value::Text(text) | Value::Time(text) => write_text(out, text, html),
         Value::List(Some(items)) => {
             out.push('[');
             for (i, item) in items.iter().enumerate() {

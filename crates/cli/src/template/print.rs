@@ -31,6 +31,7 @@ fn write(out: &mut String, value: &Value, named: bool) {
         Value::Int(number) => out.push_str(&number.to_string()),
         Value::Float(number) => out.push_str(&float(*number)),
         Value::Text(text) => out.push_str(text),
+        Value::Time(text) => out.push_str(&time(text)),
         Value::List(_) => {
             out.push('[');
             for (i, item) in value.items().iter().enumerate() {
@@ -70,6 +71,35 @@ fn write(out: &mut String, value: &Value, named: bool) {
             out.push('}');
         }
         Value::Method(_) => out.push_str("func"),
+    }
+}
+
+/// Go's print of a time.
+fn time(text: &str) -> String {
+    let Ok(at) = text.parse::<jiff::Timestamp>() else {
+        return text.to_owned();
+    };
+    let offset = text.get(text.len().saturating_sub(6)..).unwrap_or_default();
+    let (hours, minutes) = offset.split_once(':').unwrap_or_default();
+    let seconds = match (hours.parse::<i32>(), minutes.parse::<i32>()) {
+        (Ok(hours), Ok(minutes)) if hours.abs() < 24 && offset.starts_with(['+', '-']) => {
+            hours * 3600 + if hours < 0 { -minutes } else { minutes } * 60
+        }
+        _ => 0,
+    };
+    let zone = match jiff::tz::Offset::from_seconds(seconds) {
+        Ok(offset) if seconds != 0 => jiff::tz::TimeZone::fixed(offset),
+        _ => jiff::tz::TimeZone::UTC,
+    };
+    let shown = crate::units::go_time(&at, zone);
+    match seconds {
+        0 => shown,
+        // A zone without a name has its offset for one.
+        _ => {
+            let (rest, _) = shown.rsplit_once(' ').unwrap_or((&shown, ""));
+            let offset = rest.rsplit(' ').next().unwrap_or_default();
+            format!("{rest} {offset}")
+        }
     }
 }
 

@@ -127,7 +127,9 @@ fn one(verb: &Verb, letter: char, value: &Value) -> String {
         ('v', _) if verb.plus => print::show_named(value),
         ('v', _) => print::show(value),
         ('s', Value::Text(text)) => cut(verb, text),
-        ('s', Value::List(_) | Value::Map(_) | Value::Record(_)) => print::show(value),
+        ('s', Value::Time(_) | Value::List(_) | Value::Map(_) | Value::Record(_)) => {
+            print::show(value)
+        }
         ('q', Value::Text(_)) => print_quoted(value),
         ('q', Value::List(_)) => {
             let items: Vec<String> = value

@@ -183,3 +183,27 @@ fn hostile_templates_end() {
             .contains("exceeded maximum template depth")
     );
 }
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig::with_cases(2000))]
+
+    #[test]
+    fn no_text_makes_a_template_panic(inner in "[-. $|(){}a-cL`'\"\\\\:=,0-9/*\\nü]{0,24}", around in "\\PC{0,8}") {
+        let _ = show(&format!("{around}{{{{{inner}}}}}{around}"));
+        let _ = show(&format!("{{{{range .L}}}}{{{{printf {inner} . 1}}}}{{{{end}}}}"));
+        let _ = show(&around);
+    }
+
+    #[test]
+    fn json_comes_back_as_it_was(text in "\\PC{0,20}", number in proptest::num::i64::ANY) {
+        let value = Value::list(vec![Value::text(&text), Value::Int(number)]);
+        let encoded = super::json::encode(&value);
+        let back: (String, i64) = serde_json::from_str(&encoded).unwrap();
+        proptest::prop_assert_eq!(back, (text, number));
+        let indented = super::json::indent(&encoded);
+        proptest::prop_assert_eq!(
+            serde_json::from_str::<serde_json::Value>(&indented).unwrap(),
+            serde_json::from_str::<serde_json::Value>(&encoded).unwrap()
+        );
+    }
+}

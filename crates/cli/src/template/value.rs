@@ -24,6 +24,8 @@ pub enum Value {
     Float(f64),
     /// Text.
     Text(Rc<str>),
+    /// Point in time as RFC 3339 text: JSON shows that, everything else Go's form.
+    Time(Rc<str>),
     /// List; `None` is Go's nil slice.
     List(Option<Rc<Vec<Value>>>),
     /// Map from text, in the order of the source; `None` is Go's nil map.
@@ -169,7 +171,7 @@ impl Value {
             Value::Text(text) => !text.is_empty(),
             Value::List(items) => items.as_ref().is_some_and(|items| !items.is_empty()),
             Value::Map(items) => items.as_ref().is_some_and(|items| !items.is_empty()),
-            Value::Record(_) | Value::Method(_) => true,
+            Value::Time(_) | Value::Record(_) | Value::Method(_) => true,
         }
     }
 
@@ -181,6 +183,7 @@ impl Value {
             Value::Int(_) => "int".into(),
             Value::Float(_) => "float64".into(),
             Value::Text(_) => "string".into(),
+            Value::Time(_) => "time.Time".into(),
             Value::List(_) => "[]interface {}".into(),
             Value::Map(_) => "map[string]interface {}".into(),
             Value::Record(record) => record.type_name.clone(),

@@ -18,6 +18,8 @@ use crate::{
 /// Ended execs that are remembered, so that their exit code can be asked for.
 const ENDED_EXECS_MAX: usize = 4_096;
 
+const OUTPUT_BLOCK_BYTES: usize = 16 * 1024;
+
 /// Every exec of the engine, by ID.
 pub(crate) type Execs = Mutex<HashMap<String, Exec>>;
 
@@ -186,9 +188,41 @@ impl Engine {
             known.pid = started;
         }
         if detach {
-            Ok(None)
-        } else {
-            into_attached(ours, spec.tty).map(Some)
+            return Ok(None);
+        }
+        let mut attached = into_attached(ours, spec.tty)?;
+        attached.output = self.until_ended(&exec.id, attached.output);
+        Ok(Some(attached))
+    }
+
+    /// The output, whose end comes after the exec's exit code is known: clients ask for it as soon as they see the end.
+    fn until_ended(&self, exec: &str, output: crate::Reader) -> crate::Reader {
+        let (engine, exec) = (self.clone(), exec.to_owned());
+        let blocks = futures_util::stream::unfold(Some(output), move |output| {
+            let (engine, exec) = (engine.clone(), exec.clone());
+            async move {
+                let mut output = output?;
+                let mut block = bytes::BytesMut::with_capacity(OUTPUT_BLOCK_BYTES);
+                match tokio::io::AsyncReadExt::read_buf(&mut output, &mut block).await {
+                    Ok(0) => {
+                        engine.exec_end(&exec).await;
+                        None
+                    }
+                    Ok(_) => Some((Ok(block.freeze()), Some(output))),
+                    Err(error) => Some((Err(error), None)),
+                }
+            }
+        });
+        Box::pin(tokio_util::io::StreamReader::new(Box::pin(blocks)))
+    }
+
+    /// Waits until an exec has ended.
+    async fn exec_end(&self, exec: &str) {
+        let mut exits = self.inner.exec_exits.subscribe();
+        while lock(&self.inner.execs).get(exec).is_some_and(|e| e.running) {
+            if exits.changed().await.is_err() {
+                return;
+            }
         }
     }
 
@@ -213,6 +247,7 @@ impl Engine {
             known.running = false;
             known.exit_code = Some(exit_code);
         }
+        self.inner.exec_exits.send_modify(|count| *count += 1);
         let further = [
             ("execID", exec.to_owned()),
             ("exitCode", exit_code.to_string()),
@@ -229,6 +264,7 @@ impl Engine {
             exec.running = false;
             exec.exit_code.get_or_insert(137);
         }
+        self.inner.exec_exits.send_modify(|count| *count += 1);
     }
 }
 

@@ -5,9 +5,11 @@
 //! of do/undo pairs.
 #![forbid(unsafe_code)]
 
+mod archive;
 mod attach;
 mod bundle;
 mod capabilities;
+mod commit;
 mod connect;
 mod container;
 mod create;
@@ -15,10 +17,12 @@ mod error;
 mod error_from;
 mod events;
 mod exit;
+mod health;
 mod host_devices;
 mod hosts;
 mod index;
 mod info;
+mod inside;
 mod logs;
 mod merge;
 mod mounts;
@@ -36,6 +40,7 @@ mod stats;
 mod stop;
 mod top;
 mod undo;
+mod update;
 mod users;
 mod validate;
 mod view;
@@ -99,6 +104,8 @@ pub(crate) struct Inner {
     pub network_gate: tokio::sync::Mutex<()>,
     pub volumes: volume::Volumes,
     pub execs: attach::Execs,
+    /// Counts exits of execs: who waits for one looks again at each.
+    pub exec_exits: tokio::sync::watch::Sender<u64>,
     pub bus: events::Bus,
     /// A supervisor spawned ahead.
     pub idle: Mutex<Option<wharf_shim::client::Idle>>,
@@ -106,60 +113,7 @@ pub(crate) struct Inner {
     pub seccomp: Mutex<Option<(Vec<String>, serde_json::Value)>>,
 }
 
-#[allow(unused_variables)]
 impl Engine {
-    /// Changes limits and restart policy in place. Returns warnings.
-    pub async fn update(&self, container: &str, update: Update) -> Result<Vec<String>> {
-        todo!()
-    }
-    /// Facts of a path inside, for `cp`.
-    pub async fn archive_stat(&self, container: &str, path: &str) -> Result<PathStat> {
-        todo!()
-    }
-    /// A tar of a path inside.
-    pub async fn archive_get(&self, container: &str, path: &str) -> Result<(PathStat, ByteStream)> {
-        todo!()
-    }
-    /// Unpacks a tar (plain or compressed) into a folder inside.
-    pub async fn archive_put(
-        &self,
-        container: &str,
-        path: &str,
-        options: PutOptions,
-        archive: Reader,
-    ) -> Result<()> {
-        todo!()
-    }
-    /// The whole root file system as a tar.
-    pub async fn export(&self, container: &str) -> Result<ByteStream> {
-        todo!()
-    }
-    /// Makes an image of a container; `changes` are Dockerfile instructions already applied to `config`.
-    pub async fn commit(
-        &self,
-        container: &str,
-        options: CommitOptions,
-    ) -> Result<wharf_image::Image> {
-        todo!()
-    }
-    /// Connects a container, running or not.
-    pub async fn network_connect(
-        &self,
-        network: &str,
-        container: &str,
-        endpoint: EndpointSpec,
-    ) -> Result<()> {
-        todo!()
-    }
-    /// Disconnects a container.
-    pub async fn network_disconnect(
-        &self,
-        network: &str,
-        container: &str,
-        force: bool,
-    ) -> Result<()> {
-        todo!()
-    }
     /// Opens the data root: loads records, takes running containers over from their shims, writes down what
     /// ended meanwhile, applies restart policies, cleans up what an interrupted run left.
     pub async fn open(
@@ -201,6 +155,7 @@ impl Inner {
             network_gate: tokio::sync::Mutex::default(),
             volumes: volume::Volumes::open(config.data_root.join("volumes"))?,
             execs: attach::Execs::default(),
+            exec_exits: tokio::sync::watch::Sender::default(),
             bus: events::Bus::new(),
             idle: Mutex::default(),
             seccomp: Mutex::default(),

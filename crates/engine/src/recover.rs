@@ -171,6 +171,7 @@ impl Engine {
         }
         *lock(&entry.supervisor) = Some(supervisor.clone());
         self.watch(entry.clone(), supervisor);
+        self.watch_health(entry);
         Ok(())
     }
 

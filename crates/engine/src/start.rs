@@ -133,6 +133,7 @@ impl Engine {
         trace.step("record");
         *lock(&entry.trace) = trace.steps;
         self.watch(entry.clone(), supervisor);
+        self.watch_health(entry);
         self.container_event(entry, "start", &[]);
         Ok(())
     }

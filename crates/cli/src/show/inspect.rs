@@ -67,8 +67,7 @@ fn parse(format: &str) -> Result<Option<Template>, Failure> {
     if format.is_empty() || format == "json" {
         return Ok(None);
     }
-    let format = format.replace("\\t", "\t").replace("\\n", "\n");
-    Template::parse(&format)
+    Template::parse(format)
         .map(Some)
         .map_err(|why| Failure::Exit {
             code: 64,

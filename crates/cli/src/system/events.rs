@@ -23,9 +23,7 @@ pub fn run(session: &mut Session<'_>, matches: &Matches) -> Result<i32, Failure>
     let template = match matches.text("format") {
         "" => None,
         "json" => Some(Template::parse("{{json .}}").map_err(wrong)?),
-        text => {
-            Some(Template::parse(&text.replace("\\t", "\t").replace("\\n", "\n")).map_err(wrong)?)
-        }
+        text => Some(Template::parse(text).map_err(wrong)?),
     };
     let schema = Schema::new();
     if let Some(template) = &template {

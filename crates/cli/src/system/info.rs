@@ -55,13 +55,10 @@ fn formatted(format: &str, info: &Value) -> Result<String, Failure> {
     } else {
         format
     };
-    let template =
-        Template::parse(&format.replace("\\t", "\t").replace("\\n", "\n")).map_err(|why| {
-            Failure::Exit {
-                code: 64,
-                text: format!("template parsing error: {why}"),
-            }
-        })?;
+    let template = Template::parse(format).map_err(|why| Failure::Exit {
+        code: 64,
+        text: format!("template parsing error: {why}"),
+    })?;
     if format.trim() == "{{json .}}" {
         return Ok(json::in_order(info));
     }

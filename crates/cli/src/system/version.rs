@@ -43,14 +43,10 @@ pub fn run(session: &mut Session<'_>, matches: &Matches) -> Result<i32, Failure>
     };
     let template = match format {
         "" => None,
-        text => Some(
-            Template::parse(&text.replace("\\t", "\t").replace("\\n", "\n")).map_err(|why| {
-                Failure::Exit {
-                    code: 64,
-                    text: format!("template parsing error: {why}"),
-                }
-            })?,
-        ),
+        text => Some(Template::parse(text).map_err(|why| Failure::Exit {
+            code: 64,
+            text: format!("template parsing error: {why}"),
+        })?),
     };
     let answer = session
         .client()

@@ -350,7 +350,10 @@ impl State<'_> {
                 ),
             },
             (Some(_), _) if !arguments.is_empty() => {
-                let what = format!("{name} has arguments but cannot be invoked as function");
+                let what = match value {
+                    Value::Map(_) => format!("{name} is not a method but has arguments"),
+                    _ => format!("{name} has arguments but cannot be invoked as function"),
+                };
                 self.wrong(word.at, word, &what)
             }
             (Some(value), _) => Ok(value.clone()),
@@ -413,9 +416,13 @@ impl State<'_> {
                 &name,
                 &format!("wrong number of args for {name}: {what}"),
             ),
-            Err(functions::Wrong::Kind(what)) => {
-                self.wrong(rest.first().map_or(command.at, |w| w.at), command, &what)
-            }
+            Err(functions::Wrong::Kind(what)) => match rest.first() {
+                Some(word) if matches!(word.kind, Kind::Number(..) | Kind::Bool(_)) => {
+                    self.wrong(word.at, word, &format!("expected string; found {word}"))
+                }
+                Some(word) => self.wrong(word.at, word, &what),
+                None => self.wrong(command.at, command, &what),
+            },
             Err(functions::Wrong::Call(what)) => self.wrong(
                 command.at,
                 command,

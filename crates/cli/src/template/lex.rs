@@ -243,6 +243,9 @@ impl<'a> Lexer<'a> {
                 let name = self.name();
                 self.push(start, Kind::Word(name));
             }
+            c if c.is_ascii_graphic() => {
+                return Err((start, format!("unexpected {:?} in command", c.to_string())));
+            }
             c => {
                 return Err((
                     start,
@@ -378,6 +381,10 @@ impl<'a> Lexer<'a> {
                 self.push(start, Kind::Number(format!("{}", *c as u32)));
                 Ok(())
             }
+            (Some(end), _) => Err((
+                start,
+                format!("malformed character constant: {}", &rest[..=end]),
+            )),
             _ => Err((start, "unterminated character constant".into())),
         }
     }

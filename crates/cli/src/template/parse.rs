@@ -195,7 +195,7 @@ impl Parser {
         let (then, ended) = then?;
         let mut otherwise = Vec::new();
         if ended == Ended::Else {
-            otherwise = self.otherwise(control, context)?;
+            otherwise = self.otherwise(control)?;
         }
         self.variables.truncate(scope);
         Ok(Node::Branch(Branch {
@@ -206,7 +206,7 @@ impl Parser {
         }))
     }
 
-    fn otherwise(&mut self, control: Control, context: &str) -> Parsed<Vec<Node>> {
+    fn otherwise(&mut self, control: Control) -> Parsed<Vec<Node>> {
         let chained = match (self.peek(), control) {
             (T::Word(word), Control::If) if word == "if" => Some(Control::If),
             (T::Word(word), Control::With) if word == "with" => Some(Control::With),
@@ -221,10 +221,7 @@ impl Parser {
         self.close("else")?;
         match self.nodes(false)? {
             (nodes, Ended::End) => Ok(nodes),
-            _ => Err((
-                self.place(),
-                format!("expected end; found {{{{else}}}} in {context}"),
-            )),
+            _ => Err((self.place(), "expected end; found {{else}}".into())),
         }
     }
 
@@ -375,7 +372,7 @@ impl Parser {
             if matches!(self.peek(), T::Right | T::Close) {
                 return Err((self.place(), format!("missing value for {context}")));
             }
-            return Err((self.place(), "empty command".into()));
+            return self.unexpected(context);
         }
         Ok(Command { at, words })
     }

@@ -29,7 +29,7 @@ fn write(out: &mut String, value: &Value, named: bool) {
         Value::Nil | Value::NilPointer | Value::Missing => out.push_str("<nil>"),
         Value::Bool(on) => out.push_str(if *on { "true" } else { "false" }),
         Value::Int(number) => out.push_str(&number.to_string()),
-        Value::Float(number) => out.push_str(&float(*number)),
+        Value::Float(number) => out.push_str(&float_from(*number, 6)),
         Value::Text(text) => out.push_str(text),
         Value::Time(text) => out.push_str(&time(text)),
         Value::List(_) => {
@@ -103,8 +103,13 @@ fn time(text: &str) -> String {
     }
 }
 
-/// Go's shortest form of a float: an exponent below 1e-4 and from 1e21 on.
+/// Go's shortest form of a float: an exponent below 1e-4 and from 1e21 on, as in JSON.
 pub fn float(number: f64) -> String {
+    float_from(number, 21)
+}
+
+/// The same with an exponent from ten to the power of `threshold` on; printing uses 6.
+fn float_from(number: f64, threshold: i32) -> String {
     if number == 0.0 {
         return "0".into();
     }
@@ -120,7 +125,7 @@ pub fn float(number: f64) -> String {
     let scientific = format!("{number:e}");
     let (digits, exponent) = scientific.split_once('e').unwrap_or((&scientific, "0"));
     let exponent: i32 = exponent.parse().unwrap_or(0);
-    if (-4..21).contains(&exponent) {
+    if (-4..threshold).contains(&exponent) {
         return format!("{number}");
     }
     let sign = if exponent < 0 { '-' } else { '+' };

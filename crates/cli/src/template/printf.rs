@@ -165,7 +165,8 @@ fn one(verb: &Verb, letter: char, value: &Value) -> String {
             signed(format!("{number:.*}", verb.precision.unwrap_or(6)))
         }
         ('e', Value::Float(number)) => signed(exponent(*number, verb.precision.unwrap_or(6))),
-        ('g', Value::Float(number)) => signed(print::float(*number)),
+        ('g', Value::Float(_)) => signed(print::show(value)),
+        ('U', Value::Int(number)) => format!("U+{number:04X}"),
         (_, Value::Nil | Value::Missing | Value::NilPointer) => format!("%!{letter}(<nil>)"),
         _ => format!("%!{letter}({}={})", value.type_name(), print::show(value)),
     }

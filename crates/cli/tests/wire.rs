@@ -453,3 +453,117 @@ fn an_answer_that_is_no_http_is_an_error() {
     assert_eq!(code, 1);
     assert!(err.contains("malformed chunk size"), "{err}");
 }
+
+#[test]
+fn a_daemon_that_reports_during_an_upload_is_not_waited_for() {
+    let folder = std::env::temp_dir().join(format!("wharf-cli-upload-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let listener = UnixListener::bind(folder.join("sock")).unwrap();
+    let server = std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let mut head = [0u8; 64];
+            if stream.read(&mut head).unwrap() == 0 {
+                continue;
+            }
+            // Far more than a socket holds, before a byte of the upload is taken.
+            let line = "{\"stream\":\"x\"}".repeat(200_000);
+            stream
+                .write_all(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n")
+                .unwrap();
+            stream.write_all(line.as_bytes()).unwrap();
+            let mut tail = Vec::new();
+            let mut buffer = [0u8; 65536];
+            while !tail.ends_with(b"\r\n0\r\n\r\n") {
+                let count = stream.read(&mut buffer).unwrap();
+                tail.extend_from_slice(&buffer[..count]);
+                tail.drain(..tail.len().saturating_sub(16));
+            }
+            return;
+        }
+    });
+    let archive = folder.join("archive");
+    std::fs::write(&archive, vec![0u8; 4 << 20]).unwrap();
+    let client = std::env::current_exe().unwrap();
+    let client = client.ancestors().nth(2).unwrap().join("examples/client");
+    let output = Command::new(client)
+        .args([
+            "-H",
+            &format!("unix://{}", folder.join("sock").display()),
+            "load",
+            "-i",
+        ])
+        .arg(&archive)
+        .output()
+        .unwrap();
+    server.join().unwrap();
+    std::fs::remove_dir_all(&folder).unwrap();
+    assert_eq!(
+        output.stdout.len(),
+        200_000,
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+}
+
+#[test]
+fn a_helper_keeps_the_credentials() {
+    use std::os::unix::fs::PermissionsExt;
+    let daemon = Daemon::new(vec![
+        (
+            "POST /auth",
+            answer("200 OK", r#"{"Status":"Login Succeeded"}"#),
+        ),
+        (
+            "POST /images/create",
+            answer("200 OK", r#"{"status":"done"}"#),
+        ),
+    ]);
+    let helper = daemon.folder.join("docker-credential-box");
+    let kept = daemon.folder.join("kept").display().to_string();
+    let script = format!(
+        "#!/bin/sh\ncase $1 in store) cat > {kept};; get) cat >/dev/null; sed 's/ServerURL/ServerURL/' {kept};; erase) rm {kept};; esac\n"
+    );
+    std::fs::write(&helper, script).unwrap();
+    std::fs::set_permissions(&helper, std::fs::Permissions::from_mode(0o755)).unwrap();
+    std::fs::write(daemon.folder.join("config.json"), r#"{"credsStore":"box"}"#).unwrap();
+    let client = std::env::current_exe().unwrap();
+    let client = client.ancestors().nth(2).unwrap().join("examples/client");
+    let run = |words: &[&str]| {
+        let path = format!(
+            "{}:{}",
+            daemon.folder.display(),
+            std::env::var("PATH").unwrap()
+        );
+        let socket = format!("unix://{}", daemon.folder.join("sock").display());
+        let mut command = Command::new(&client);
+        command
+            .args(words)
+            .env("PATH", path)
+            .env("DOCKER_HOST", socket)
+            .env("DOCKER_CONFIG", &daemon.folder);
+        command
+            .env_remove("WHARF_HOST")
+            .stdin(Stdio::null())
+            .output()
+            .unwrap()
+    };
+    let output = run(&["login", "-u", "me", "-p", "secret", "h:5000"]);
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "Login Succeeded\n");
+    assert!(!String::from_utf8_lossy(&output.stderr).contains("unencrypted"));
+    assert!(
+        !std::fs::read_to_string(daemon.folder.join("config.json"))
+            .unwrap()
+            .contains("secret")
+    );
+    assert!(run(&["pull", "h:5000/x"]).status.success());
+    let pull = daemon.seen().pop().unwrap();
+    assert!(
+        pull.headers
+            .iter()
+            .any(|h| h.starts_with("X-Registry-Auth: eyJwYXNzd29yZCI6InNlY3JldCI")),
+        "{pull:?}"
+    );
+    assert!(run(&["logout", "h:5000"]).status.success());
+    assert!(!daemon.folder.join("kept").exists());
+}

@@ -58,7 +58,8 @@ impl Body {
 
     /// The connection, when the body was read to its end and the server keeps it.
     pub fn into_idle(self) -> Option<BufReader<Stream>> {
-        (self.reusable && matches!(self.left, Left::Nothing)).then_some(self.stream)
+        let whole = !matches!(self.stream.get_ref(), Stream::Relay(_));
+        (whole && self.reusable && matches!(self.left, Left::Nothing)).then_some(self.stream)
     }
 
     /// Connection of a request that was upgraded: what was read ahead, and the stream.

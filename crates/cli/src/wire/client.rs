@@ -251,7 +251,15 @@ impl Client {
         }
         let stream = self.connect()?;
         let mut stream = BufReader::with_capacity(16 * 1024, stream);
+        let relay = if replayable {
+            None
+        } else {
+            stream.get_ref().relay().ok()
+        };
         let sent = self.send(&mut stream, request);
+        if let Some(relay) = relay {
+            stream = BufReader::with_capacity(16 * 1024, relay);
+        }
         match Head::read(&mut stream) {
             // An answer that came before the whole body was taken explains more than the broken pipe.
             Ok(head) => match sent {

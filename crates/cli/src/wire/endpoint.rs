@@ -3,6 +3,7 @@
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::os::unix::net::UnixStream;
+use std::sync::mpsc::{Receiver, channel};
 
 use crate::failure::Failure;
 
@@ -87,14 +88,65 @@ pub enum Stream {
     Unix(UnixStream),
     /// TCP.
     Tcp(TcpStream),
+    /// What a thread has read, and reads, from the stream while something else is written to it.
+    Relay(Relay),
+}
+
+/// The reading end of a stream, taken over by a thread.
+#[derive(Debug)]
+pub struct Relay {
+    pieces: Receiver<io::Result<Vec<u8>>>,
+    left: io::Cursor<Vec<u8>>,
+}
+
+impl Relay {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        loop {
+            let count = self.left.read(buffer)?;
+            if count > 0 || buffer.is_empty() {
+                return Ok(count);
+            }
+            match self.pieces.recv() {
+                Ok(piece) => self.left = io::Cursor::new(piece?),
+                Err(_) => return Ok(0),
+            }
+        }
+    }
 }
 
 impl Stream {
+    /// Reads the stream on a thread from now on. A daemon that reports while it takes a long upload would
+    /// otherwise wait for its reports to be read, and the upload for the daemon.
+    pub fn relay(&self) -> io::Result<Stream> {
+        let mut from = self.try_clone()?;
+        let (sender, pieces) = channel();
+        std::thread::spawn(move || {
+            let mut buffer = vec![0u8; 32 * 1024];
+            loop {
+                let piece = match from.read(&mut buffer) {
+                    Ok(0) => return,
+                    Ok(count) => Ok(buffer[..count].to_vec()),
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                    Err(error) => Err(error),
+                };
+                let failed = piece.is_err();
+                if sender.send(piece).is_err() || failed {
+                    return;
+                }
+            }
+        });
+        Ok(Stream::Relay(Relay {
+            pieces,
+            left: io::Cursor::new(Vec::new()),
+        }))
+    }
+
     /// A second handle of the same stream.
     pub fn try_clone(&self) -> io::Result<Stream> {
         match self {
             Stream::Unix(stream) => stream.try_clone().map(Stream::Unix),
             Stream::Tcp(stream) => stream.try_clone().map(Stream::Tcp),
+            Stream::Relay(_) => Err(io::ErrorKind::Unsupported.into()),
         }
     }
 
@@ -103,6 +155,7 @@ impl Stream {
         match self {
             Stream::Unix(stream) => stream.shutdown(Shutdown::Write),
             Stream::Tcp(stream) => stream.shutdown(Shutdown::Write),
+            Stream::Relay(_) => Err(io::ErrorKind::Unsupported.into()),
         }
     }
 }
@@ -112,6 +165,7 @@ impl Read for Stream {
         match self {
             Stream::Unix(stream) => stream.read(buffer),
             Stream::Tcp(stream) => stream.read(buffer),
+            Stream::Relay(relay) => relay.read(buffer),
         }
     }
 }
@@ -121,6 +175,7 @@ impl Write for Stream {
         match self {
             Stream::Unix(stream) => stream.write(buffer),
             Stream::Tcp(stream) => stream.write(buffer),
+            Stream::Relay(_) => Err(io::ErrorKind::Unsupported.into()),
         }
     }
 

@@ -176,6 +176,13 @@ fn unpack(from: impl Read, plan: &Plan) -> Result<u64, Failure> {
         let mut entry = entry.map_err(failed)?;
         let name = entry.path().map_err(failed)?.into_owned();
         let name = renamed(&name, plan.rename.as_ref());
+        if name
+            .components()
+            .all(|part| matches!(part, std::path::Component::CurDir))
+        {
+            // The folder itself: it is there.
+            continue;
+        }
         let target = folder.join(&name);
         let escapes = name
             .components()

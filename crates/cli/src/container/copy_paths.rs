@@ -90,7 +90,11 @@ pub struct Plan {
 
 /// Decides where `source` (a folder or not) goes. The error is Docker's.
 pub fn plan(source: &str, source_is_folder: bool, to: &str, found: Found) -> Result<Plan, String> {
-    let name = base(source);
+    // The daemon calls the root of `x/.` "./", and that of `x` "x".
+    let name = match source_is_folder && means_contents(source) {
+        true => ".".to_owned(),
+        false => base(source),
+    };
     let parent = |path: &str| {
         let cleaned = clean(path);
         Path::new(&cleaned)
@@ -101,15 +105,10 @@ pub fn plan(source: &str, source_is_folder: bool, to: &str, found: Found) -> Res
             })
     };
     match found {
-        Found::Folder => {
-            let contents = source_is_folder && means_contents(source);
-            // The archive of `x/.` has the name `x` or `.`; its contents go into the folder itself.
-            let rename = contents.then(|| (name, ".".to_owned()));
-            Ok(Plan {
-                folder: to.to_owned(),
-                rename,
-            })
-        }
+        Found::Folder => Ok(Plan {
+            folder: to.to_owned(),
+            rename: None,
+        }),
         Found::File if source_is_folder => Err("cannot copy directory".into()),
         Found::File if says_folder(to) => Err("not a directory".into()),
         Found::File => Ok(Plan {
@@ -130,6 +129,9 @@ pub fn renamed(entry: &Path, rename: Option<&(String, String)>) -> PathBuf {
         return entry.to_path_buf();
     };
     let entry = entry.strip_prefix("./").unwrap_or(entry);
+    if from == "." {
+        return Path::new(to).join(entry);
+    }
     if from == "/" {
         return Path::new(to).join(entry.strip_prefix("/").unwrap_or(entry));
     }
@@ -178,7 +180,7 @@ mod tests {
         );
         assert_eq!(
             plan("/etc/.", true, "/tmp", Found::Folder),
-            Ok(("/tmp".into(), name("etc", ".")))
+            Ok(("/tmp".into(), None))
         );
         assert_eq!(
             plan("/etc", true, "/tmp/new", Found::Nothing),
@@ -213,10 +215,14 @@ mod tests {
             renamed(Path::new("etcx"), rename.as_ref()),
             PathBuf::from("etcx")
         );
-        let contents = Some(("etc".to_owned(), ".".to_owned()));
+        let contents = Some((".".to_owned(), "new".to_owned()));
         assert_eq!(
-            renamed(Path::new("etc/a"), contents.as_ref()),
-            PathBuf::from("./a")
+            renamed(Path::new("./a/b"), contents.as_ref()),
+            PathBuf::from("new/a/b")
+        );
+        assert_eq!(
+            renamed(Path::new("./"), contents.as_ref()),
+            PathBuf::from("new/")
         );
     }
 }

@@ -326,7 +326,12 @@ fn lower_numbers(
     chain: &str,
 ) -> Result<Vec<PathBuf>> {
     let stack = state.stack(chain)?;
-    let full = stack.iter().filter(|entry| !entry.record.empty);
+    // A layer that is in a stack twice counts where it is topmost: it covers all that it says further below, and
+    // the kernel takes no folder twice.
+    let mut seen = std::collections::HashSet::new();
+    let full = stack
+        .iter()
+        .filter(|entry| !entry.record.empty && seen.insert(entry.number));
     Ok(full
         .map(|entry| inner.layer_path(entry.number).join("fs"))
         .collect())

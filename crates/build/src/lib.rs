@@ -2,8 +2,34 @@
 //! step does; nothing here knows the API that called it.
 #![forbid(unsafe_code)]
 
+mod archive;
+mod args;
+mod build;
+mod cache;
+mod config;
+mod console;
+mod copy;
+mod dockerfile;
+mod duration;
+mod expand;
+mod instruction;
+mod meta;
+mod owner;
+mod pattern;
+mod place;
+mod plan;
+mod prune;
+mod run;
+mod solve;
+mod squash;
+mod step;
+#[cfg(test)]
+mod tests;
+mod tree;
+mod words;
+
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// What a build is asked to do.
@@ -65,7 +91,7 @@ pub type EventSink = Arc<dyn Fn(BuildEvent) + Send + Sync>;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The Dockerfile is malformed: line and column, both from 1.
-    #[error("dockerfile parse error on line {line}, column {column}: {message}")]
+    #[error("dockerfile parse error line {line}: {message}{at}", at = if *column > 1 { format!(" (column {column})") } else { String::new() })]
     Dockerfile {
         /// Line.
         line: usize,
@@ -103,22 +129,70 @@ pub enum Error {
 
 /// Builds images on an engine. Cheap to clone.
 #[derive(Debug, Clone)]
-pub struct Builder {}
+pub struct Builder {
+    images: wharf_image::Images,
+    cache: cache::Cache,
+    runner: Arc<dyn run::Runner>,
+    engine: Option<wharf_engine::Engine>,
+}
 
 impl Builder {
-    /// A builder that keeps its cache records below `root`.
+    /// A builder that keeps its cache records below `root`. Removes what an interrupted build left behind.
     pub fn open(root: PathBuf, engine: wharf_engine::Engine) -> Result<Builder, Error> {
-        let _ = (root, engine);
-        todo!()
+        let images = engine.images().clone();
+        let mut builder = Builder::with(&root, images, Arc::new(engine.clone()))?;
+        builder.engine = Some(engine);
+        Ok(builder)
     }
-    /// Runs a build to its end; dropping the future cancels it and removes what it began. Returns the image's ID.
-    pub async fn build(&self, request: BuildRequest, events: EventSink) -> Result<String, Error> {
-        let _ = (request, events);
-        todo!()
+
+    fn with(
+        root: &Path,
+        images: wharf_image::Images,
+        runner: Arc<dyn run::Runner>,
+    ) -> Result<Builder, Error> {
+        for key in images.snapshots() {
+            if key.starts_with(step::SNAPSHOT_PREFIX) {
+                images.remove_snapshot(&key)?;
+            }
+        }
+        Ok(Builder {
+            images,
+            cache: cache::Cache::open(root)?,
+            runner,
+            engine: None,
+        })
     }
-    /// Removes cache records; returns bytes freed.
-    pub async fn prune(&self, all: bool) -> Result<u64, Error> {
-        let _ = all;
-        todo!()
+}
+
+/// For `map_err`: names the operation.
+pub(crate) fn io<E: Into<std::io::Error>>(operation: impl Into<String>) -> impl FnOnce(E) -> Error {
+    move |source| Error::Io {
+        operation: operation.into(),
+        source: source.into(),
+    }
+}
+
+/// For `map_err`: names the operation and the file.
+pub(crate) fn io_at(operation: &str, path: &Path) -> impl FnOnce(std::io::Error) -> Error {
+    io(format!("{operation} {}", path.display()))
+}
+
+/// First twelve digits of an ID.
+pub(crate) fn short(id: &str) -> &str {
+    let digits = id.strip_prefix("sha256:").unwrap_or(id);
+    digits.get(..12).unwrap_or(digits)
+}
+
+/// Work with files and mounts happens on threads of its own. It runs to its end even if nobody waits any more, and
+/// cleans up behind itself.
+pub(crate) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Error> + Send + 'static,
+) -> Result<T, Error> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(result) => result,
+        Err(e) => Err(Error::Io {
+            operation: "a step of the build ended early".to_owned(),
+            source: std::io::Error::other(e),
+        }),
     }
 }

@@ -44,7 +44,15 @@ impl House {
     fn curl(&self, url: &str) -> String {
         // A server that was just started needs a moment to listen; curl waits for it.
         let args = [
-            "-sS", "--retry", "30", "--retry-connrefused", "--retry-delay", "1", "--max-time", "20", url,
+            "-sS",
+            "--retry",
+            "30",
+            "--retry-connrefused",
+            "--retry-delay",
+            "1",
+            "--max-time",
+            "20",
+            url,
         ];
         self.sandbox.run("curl", &args).ok().to_owned()
     }
@@ -58,7 +66,10 @@ impl House {
         let folder = self.sandbox.folder().join(example);
         fs::create_dir_all(&folder).unwrap();
         fs::copy(images::example(example), folder.join(example)).unwrap();
-        let dockerfile = wharf_testkit::workspace_dir().join("examples").join(example).join("Dockerfile");
+        let dockerfile = wharf_testkit::workspace_dir()
+            .join("examples")
+            .join(example)
+            .join("Dockerfile");
         fs::copy(dockerfile, folder.join("Dockerfile")).unwrap();
         folder.display().to_string()
     }
@@ -95,8 +106,16 @@ fn running(client: Client) {
     let pulled = house.try_run(&["run", "-d", "nginx"]);
     let id = pulled.ok().lines().last().unwrap().to_owned();
     assert_eq!(id.len(), 64);
-    assert!(pulled.both().contains("Unable to find image 'nginx:latest' locally"), "{pulled:?}");
-    assert!(pulled.both().contains("Pulling from library/nginx"), "{pulled:?}");
+    assert!(
+        pulled
+            .both()
+            .contains("Unable to find image 'nginx:latest' locally"),
+        "{pulled:?}"
+    );
+    assert!(
+        pulled.both().contains("Pulling from library/nginx"),
+        "{pulled:?}"
+    );
 
     let listed = house.run(&["ps"]);
     let line = listed.lines().nth(1).expect("a container is listed");
@@ -106,7 +125,11 @@ fn running(client: Client) {
     }
     let address = house.inspect("{{.NetworkSettings.IPAddress}}", &id[..4]);
     assert!(address.starts_with("172.17.0."), "{address}");
-    assert!(house.curl(&format!("{address}:80")).contains("Welcome to nginx!"));
+    assert!(
+        house
+            .curl(&format!("{address}:80"))
+            .contains("Welcome to nginx!")
+    );
     let logs = house.try_run(&["logs", &id[..4]]);
     assert!(logs.stdout.contains("GET / HTTP/1.1"), "{logs:?}");
     house.run(&["rm", "-f", &id]);
@@ -117,14 +140,30 @@ fn published_ports(client: Client) {
     let house = House::open(client);
     house.run(&["run", "-p", "8080:80", "-d", "--name", "web", "nginx"]);
     for host in ["127.0.0.1", "localhost", "[::1]", MACHINE_ADDRESS] {
-        assert!(house.curl(&format!("http://{host}:8080")).contains("Welcome to nginx!"), "{host}");
+        assert!(
+            house
+                .curl(&format!("http://{host}:8080"))
+                .contains("Welcome to nginx!"),
+            "{host}"
+        );
     }
     let taken = house.try_run(&["run", "-p", "8080:80", "-d", "nginx"]);
-    assert!(taken.failed().contains("port is already allocated"), "{taken:?}");
-    assert!(house.run(&["port", "web"]).contains("80/tcp -> 0.0.0.0:8080"));
+    assert!(
+        taken.failed().contains("port is already allocated"),
+        "{taken:?}"
+    );
+    assert!(
+        house
+            .run(&["port", "web"])
+            .contains("80/tcp -> 0.0.0.0:8080")
+    );
     house.run(&["rm", "-f", "web"]);
     house.run(&["run", "-p", "8080:80", "-d", "--name", "web", "nginx"]);
-    assert!(house.curl("http://127.0.0.1:8080").contains("Welcome to nginx!"));
+    assert!(
+        house
+            .curl("http://127.0.0.1:8080")
+            .contains("Welcome to nginx!")
+    );
 }
 
 /// Rows 7, 8.
@@ -135,7 +174,11 @@ fn hello_world(client: Client) {
     assert!(!house.run(&["ps"]).contains("hello-world"));
     let all = house.run(&["ps", "-a"]);
     assert!(all.contains("Exited (0) ") && all.contains(" ago"), "{all}");
-    assert!(house.run(&["start", "-a", "hello"]).contains("Hello from Wharf!"));
+    assert!(
+        house
+            .run(&["start", "-a", "hello"])
+            .contains("Hello from Wharf!")
+    );
     house.run(&["rm", "hello"]);
     assert!(!house.run(&["ps", "-a"]).contains("hello"));
     let unknown = house.try_run(&["run", "no-such-image"]);
@@ -149,14 +192,27 @@ fn building_and_shipping(client: Client) {
     let tag = "k8s-for-beginners:v0.0.1";
     let built = house.try_run(&["build", "-t", tag, &context]);
     built.ok();
-    for part in ["Step 1/3 : FROM alpine:3.10", "Step 3/3 : CMD", "Successfully built", "Successfully tagged k8s-for-beginners:v0.0.1"] {
-        assert!(built.both().contains(part), "{part:?} is missing in {built:?}");
+    for part in [
+        "Step 1/3 : FROM alpine:3.10",
+        "Step 3/3 : CMD",
+        "Successfully built",
+        "Successfully tagged k8s-for-beginners:v0.0.1",
+    ] {
+        assert!(
+            built.both().contains(part),
+            "{part:?} is missing in {built:?}"
+        );
     }
     let again = house.try_run(&["build", "-t", tag, &context]);
     again.ok();
     assert_eq!(again.both().matches("Using cache").count(), 2, "{again:?}");
     let listed = house.run(&["images"]);
-    assert!(listed.lines().any(|l| l.starts_with("k8s-for-beginners") && l.contains("v0.0.1")), "{listed}");
+    assert!(
+        listed
+            .lines()
+            .any(|l| l.starts_with("k8s-for-beginners") && l.contains("v0.0.1")),
+        "{listed}"
+    );
 
     let id = house.run(&["run", "-p", "8080:8080", "-d", tag]);
     assert_eq!(house.curl("localhost:8080"), "Hello Kubernetes Beginners!");
@@ -173,7 +229,11 @@ fn building_and_shipping(client: Client) {
     let _ = refused;
     let ids = house.run(&["images", "-q", "--no-trunc"]);
     let image = house.run(&["inspect", "--format", "{{.Id}}", tag]);
-    assert_eq!(ids.matches(&image).count(), 2, "two names, one image: {ids}");
+    assert_eq!(
+        ids.matches(&image).count(),
+        2,
+        "two names, one image: {ids}"
+    );
     house.run(&["rmi", &name, tag]);
     house.run(&["pull", &name]);
     house.run(&["run", "-d", "-p", "8081:8080", &name]);
@@ -183,7 +243,15 @@ fn building_and_shipping(client: Client) {
 /// Rows 18–23.
 fn namespaces(client: Client) {
     let house = House::open(client);
-    let id = house.run(&["run", "-d", "--name", "a", "-h", "k8s-for-beginners", "nginx"]);
+    let id = house.run(&[
+        "run",
+        "-d",
+        "--name",
+        "a",
+        "-h",
+        "k8s-for-beginners",
+        "nginx",
+    ]);
     let pid = house.inspect("{{.State.Pid}}", "a");
     for kind in ["mnt", "pid", "net", "ipc", "uts"] {
         let own = house.sandbox.sh(&format!("readlink /proc/{pid}/ns/{kind}"));
@@ -192,7 +260,15 @@ fn namespaces(client: Client) {
     }
     assert_eq!(house.run(&["exec", "a", "hostname"]), "k8s-for-beginners");
     let processes = house.run(&["exec", "a", "ps"]);
-    assert!(processes.lines().nth(1).unwrap().trim_start().starts_with("1 "), "{processes}");
+    assert!(
+        processes
+            .lines()
+            .nth(1)
+            .unwrap()
+            .trim_start()
+            .starts_with("1 "),
+        "{processes}"
+    );
     assert!(processes.contains("nginx"), "{processes}");
     let plain = house.run(&["run", "-d", "--name", "plain", "busybox", "sleep", "1000"]);
     assert_eq!(house.run(&["exec", "plain", "hostname"]), plain[..12]);
@@ -201,11 +277,25 @@ fn namespaces(client: Client) {
     assert!(joined.contains("nginx"), "{joined}");
     let host = house.run(&["run", "--rm", "--pid", "host", "busybox", "ps"]);
     assert!(host.contains("wharf"), "{host}");
-    let page = house.run(&["run", "--rm", "--net", "container:a", "netshoot", "curl", "-s", "localhost:80"]);
+    let page = house.run(&[
+        "run",
+        "--rm",
+        "--net",
+        "container:a",
+        "netshoot",
+        "curl",
+        "-s",
+        "localhost:80",
+    ]);
     assert!(page.contains("Welcome to nginx!"), "{page}");
-    house.run(&["run", "-d", "--name", "h", "--net", "host", "busybox", "sleep", "1000"]);
+    house.run(&[
+        "run", "-d", "--name", "h", "--net", "host", "busybox", "sleep", "1000",
+    ]);
     let pid = house.inspect("{{.State.Pid}}", "h");
-    let (own, machine) = (format!("readlink /proc/{pid}/ns/net"), "readlink /proc/1/ns/net");
+    let (own, machine) = (
+        format!("readlink /proc/{pid}/ns/net"),
+        "readlink /proc/1/ns/net",
+    );
     assert_eq!(house.sandbox.sh(&own).ok(), house.sandbox.sh(machine).ok());
     assert!(id.len() == 64);
 }
@@ -215,18 +305,29 @@ fn control_groups(client: Client) {
     let house = House::open(client);
     let id = house.run(&["run", "-d", "busybox", "sleep", "1000"]);
     let (folder, file, unlimited) = if Path::new("/sys/fs/cgroup/memory").exists() {
-        ("/sys/fs/cgroup/memory/docker", "memory.limit_in_bytes", "9223372036854771712")
+        (
+            "/sys/fs/cgroup/memory/docker",
+            "memory.limit_in_bytes",
+            "9223372036854771712",
+        )
     } else {
         ("/sys/fs/cgroup/docker", "memory.max", "max")
     };
     let limit = fs::read_to_string(format!("{folder}/{id}/{file}")).unwrap();
     assert_eq!(limit.trim(), unlimited);
     let info = house.run(&["info"]);
-    for part in ["Cgroup Driver: cgroupfs", "Cgroup Version: ", "Storage Driver: overlay2", "Kernel Version: "] {
+    for part in [
+        "Cgroup Driver: cgroupfs",
+        "Cgroup Version: ",
+        "Storage Driver: overlay2",
+        "Kernel Version: ",
+    ] {
         assert!(info.contains(part), "{part:?} is missing in\n{info}");
     }
     let pid = house.inspect("{{.State.Pid}}", &id);
-    let parent = house.sandbox.sh(&format!("ps -o comm= -p $(ps -o ppid= -p {pid})"));
+    let parent = house
+        .sandbox
+        .sh(&format!("ps -o comm= -p $(ps -o ppid= -p {pid})"));
     assert_eq!(parent.ok().trim(), "wharf-shim");
     house.run(&["rm", "-f", &id]);
     assert!(!Path::new(&format!("{folder}/{id}")).exists());
@@ -235,9 +336,18 @@ fn control_groups(client: Client) {
 /// Rows 26, 27.
 fn memory_limits(client: Client) {
     let house = House::open(client);
-    house.run(&["build", "-q", "-t", "memconsumer", &house.context("memconsumer")]);
+    house.run(&[
+        "build",
+        "-q",
+        "-t",
+        "memconsumer",
+        &house.context("memconsumer"),
+    ]);
     let run = |limit: &str, name: &str| {
-        let (memory, swap) = (format!("--memory={limit}"), format!("--memory-swap={limit}"));
+        let (memory, swap) = (
+            format!("--memory={limit}"),
+            format!("--memory-swap={limit}"),
+        );
         house.run(&["run", "--name", name, "-d", &memory, &swap, "memconsumer"])
     };
     run("100m", "enough");
@@ -254,12 +364,35 @@ fn memory_limits(client: Client) {
 /// Rows 30, 31.
 fn linked_containers(client: Client) {
     let house = House::open(client);
-    house.run(&["build", "-q", "-t", "pagecounter", &house.context("pagecounter")]);
+    house.run(&[
+        "build",
+        "-q",
+        "-t",
+        "pagecounter",
+        &house.context("pagecounter"),
+    ]);
     house.run(&["run", "--name", "db", "-d", "redis"]);
-    let counter = || house.run(&["run", "-d", "--name", "counter", "-p", "8080:8080", "--link", "db:db", "-e", "REDIS=db:6379", "pagecounter"]);
+    let counter = || {
+        house.run(&[
+            "run",
+            "-d",
+            "--name",
+            "counter",
+            "-p",
+            "8080:8080",
+            "--link",
+            "db:db",
+            "-e",
+            "REDIS=db:6379",
+            "pagecounter",
+        ])
+    };
     counter();
     for visitor in 1..=3 {
-        assert_eq!(house.curl("localhost:8080"), format!("Hello, you're visitor #{visitor}."));
+        assert_eq!(
+            house.curl("localhost:8080"),
+            format!("Hello, you're visitor #{visitor}.")
+        );
     }
     let env = house.run(&["run", "--rm", "--link", "db:db", "busybox", "env"]);
     assert!(env.contains("DB_PORT_6379_TCP_ADDR=172.17.0."), "{env}");
@@ -271,18 +404,55 @@ fn linked_containers(client: Client) {
 /// Rows 32, 33.
 fn networks_and_volumes(client: Client) {
     let house = House::open(client);
-    house.run(&["build", "-q", "-t", "pagecounter", &house.context("pagecounter")]);
+    house.run(&[
+        "build",
+        "-q",
+        "-t",
+        "pagecounter",
+        &house.context("pagecounter"),
+    ]);
     house.run(&["network", "create", "pages"]);
-    let db = || house.run(&["run", "--name", "db", "-d", "--net", "pages", "-v", "count:/data", "redis"]);
+    let db = || {
+        house.run(&[
+            "run",
+            "--name",
+            "db",
+            "-d",
+            "--net",
+            "pages",
+            "-v",
+            "count:/data",
+            "redis",
+        ])
+    };
     db();
-    house.run(&["run", "-d", "--name", "counter", "--net", "pages", "-p", "8080:8080", "-e", "REDIS=db:6379", "pagecounter"]);
+    house.run(&[
+        "run",
+        "-d",
+        "--name",
+        "counter",
+        "--net",
+        "pages",
+        "-p",
+        "8080:8080",
+        "-e",
+        "REDIS=db:6379",
+        "pagecounter",
+    ]);
     for visitor in 1..=3 {
-        assert_eq!(house.curl("localhost:8080"), format!("Hello, you're visitor #{visitor}."));
+        assert_eq!(
+            house.curl("localhost:8080"),
+            format!("Hello, you're visitor #{visitor}.")
+        );
     }
     house.run(&["rm", "-f", "db"]);
     db();
     // The name leads to the new container, and the volume has kept the count.
     let page = house.sandbox.sh("for i in $(seq 30); do p=$(curl -s --max-time 10 localhost:8080); case \"$p\" in Hello*) echo \"$p\"; exit;; esac; sleep 0.3; done; exit 1");
     assert_eq!(page.ok(), "Hello, you're visitor #4.");
-    house.run(&["volume", "ls"]).lines().find(|l| l.contains("count")).expect("the volume is listed");
+    house
+        .run(&["volume", "ls"])
+        .lines()
+        .find(|l| l.contains("count"))
+        .expect("the volume is listed");
 }

@@ -329,6 +329,30 @@ fn exec_process(
     } else {
         Vec::new()
     };
+    let env = exec_env(record, spec, &user, hostname);
+    let cwd = [&spec.working_dir, &record.spec.working_dir]
+        .into_iter()
+        .find(|dir| !dir.is_empty())
+        .map_or("/", |dir| dir);
+    let process = json!({
+        "terminal": spec.tty,
+        "user": {"uid": user.uid, "gid": user.gid, "additionalGids": user.additional_gids},
+        "args": spec.cmd,
+        "env": env,
+        "cwd": cwd,
+        "capabilities": {"bounding": set, "permitted": effective, "effective": effective},
+        "noNewPrivileges": record.spec.security_opt.iter().any(|o| o.starts_with("no-new-privileges") && !o.ends_with("false")),
+    });
+    serde_json::from_value(process).map_err(io("put the process's configuration together"))
+}
+
+/// The container's variables, overridden by those of the exec.
+fn exec_env(
+    record: &crate::record::Record,
+    spec: &ExecSpec,
+    user: &users::User,
+    hostname: &str,
+) -> Vec<String> {
     let mut env: Vec<String> = record.spec.env.clone();
     let has = |env: &[String], key: &str| {
         env.iter().any(|entry| {
@@ -350,18 +374,5 @@ fn exec_process(
     if !has(&env, "HOME") {
         env.push(format!("HOME={}", user.home.as_deref().unwrap_or("/")));
     }
-    let cwd = [&spec.working_dir, &record.spec.working_dir]
-        .into_iter()
-        .find(|dir| !dir.is_empty())
-        .map_or("/", |dir| dir);
-    let process = json!({
-        "terminal": spec.tty,
-        "user": {"uid": user.uid, "gid": user.gid, "additionalGids": user.additional_gids},
-        "args": spec.cmd,
-        "env": env,
-        "cwd": cwd,
-        "capabilities": {"bounding": set, "permitted": effective, "effective": effective},
-        "noNewPrivileges": record.spec.security_opt.iter().any(|o| o.starts_with("no-new-privileges") && !o.ends_with("false")),
-    });
-    serde_json::from_value(process).map_err(io("put the process's configuration together"))
+    env
 }

@@ -196,84 +196,48 @@ impl Engine {
     }
 
     fn resolve_mount(&self, mount: &MountSpec) -> Result<Resolved> {
-        let invalid = |why: String| {
-            Err(Error::new(
-                Kind::InvalidParameter,
-                format!(
-                    "invalid mount config for type \"{}\": {why}",
-                    word(mount.kind)
-                ),
-            ))
-        };
         if mount.target.is_empty() {
-            return invalid("field Target must not be empty".into());
+            return Err(invalid_mount(mount, "field Target must not be empty"));
         }
         if !mount.target.starts_with('/') {
-            return invalid(format!(
+            let why = format!(
                 "invalid mount path: '{}' mount path must be absolute",
                 mount.target
-            ));
+            );
+            return Err(invalid_mount(mount, &why));
         }
         let target = clean(&mount.target);
         match mount.kind {
-            MountKind::Bind if mount.source.is_empty() => {
-                invalid("field Source must not be empty".into())
-            }
-            MountKind::Bind => {
-                let source = PathBuf::from(&mount.source);
-                if !source.exists() {
-                    if !mount.create_mountpoint {
-                        return invalid(format!(
-                            "bind source path does not exist: {}",
-                            mount.source
-                        ));
-                    }
-                    std::fs::create_dir_all(&source)
-                        .map_err(crate::error_from::io(format!("make {}", mount.source)))?;
-                }
-                let propagation = mount
-                    .propagation
-                    .clone()
-                    .unwrap_or_else(|| "rprivate".into());
-                Ok(bind_point(
-                    &source,
-                    &target,
-                    !mount.read_only,
-                    "",
-                    propagation,
-                ))
-            }
-            MountKind::Volume => {
-                let mut labels = mount.labels.clone();
-                if mount.source.is_empty() {
-                    labels.insert("com.docker.volume.anonymous".into(), String::new());
-                }
-                let mut volume = self.named_volume(
-                    &mount.source,
-                    &target,
-                    &mount.driver,
-                    mount.driver_options.clone(),
-                    labels,
-                )?;
-                volume.point.mode = "z".into();
-                volume.point.read_write = !mount.read_only;
-                volume.copy = !mount.no_copy;
-                if !mount.subpath.is_empty() {
-                    volume.point.source = subpath(&volume.point.source, &mount.subpath)?;
-                    volume.copy = false;
-                }
-                Ok(volume)
-            }
+            MountKind::Bind => resolve_bind_mount(mount, &target),
+            MountKind::Volume => self.resolve_volume_mount(mount, &target),
             MountKind::Tmpfs => Ok(Resolved {
                 point: tmpfs_point(&target, !mount.read_only),
                 new_volume: false,
                 copy: false,
             }),
-            MountKind::Image => invalid(
-                "images can't be mounted by this engine yet; copy what you need with COPY --from"
-                    .into(),
-            ),
+            MountKind::Image => Err(invalid_mount(
+                mount,
+                "images can't be mounted by this engine yet; copy what you need with COPY --from",
+            )),
         }
+    }
+
+    fn resolve_volume_mount(&self, mount: &MountSpec, target: &str) -> Result<Resolved> {
+        let mut labels = mount.labels.clone();
+        if mount.source.is_empty() {
+            labels.insert("com.docker.volume.anonymous".into(), String::new());
+        }
+        let options = mount.driver_options.clone();
+        let mut volume =
+            self.named_volume(&mount.source, target, &mount.driver, options, labels)?;
+        volume.point.mode = "z".into();
+        volume.point.read_write = !mount.read_only;
+        volume.copy = !mount.no_copy;
+        if !mount.subpath.is_empty() {
+            volume.point.source = subpath(&volume.point.source, &mount.subpath)?;
+            volume.copy = false;
+        }
+        Ok(volume)
     }
 
     fn named_volume(
@@ -327,6 +291,39 @@ impl Engine {
         }
         Ok(points)
     }
+}
+
+/// `--mount type=bind`: unlike `-v`, it takes only what is there.
+fn resolve_bind_mount(mount: &MountSpec, target: &str) -> Result<Resolved> {
+    if mount.source.is_empty() {
+        return Err(invalid_mount(mount, "field Source must not be empty"));
+    }
+    let source = PathBuf::from(&mount.source);
+    if !source.exists() {
+        if !mount.create_mountpoint {
+            let why = format!("bind source path does not exist: {}", mount.source);
+            return Err(invalid_mount(mount, &why));
+        }
+        std::fs::create_dir_all(&source)
+            .map_err(crate::error_from::io(format!("make {}", mount.source)))?;
+    }
+    let propagation = mount
+        .propagation
+        .clone()
+        .unwrap_or_else(|| "rprivate".into());
+    Ok(bind_point(
+        &source,
+        target,
+        !mount.read_only,
+        "",
+        propagation,
+    ))
+}
+
+fn invalid_mount(mount: &MountSpec, why: &str) -> Error {
+    let kind = word(mount.kind);
+    let message = format!("invalid mount config for type \"{kind}\": {why}");
+    Error::new(Kind::InvalidParameter, message)
 }
 
 /// A folder inside a volume; a link of the volume's content may not lead out of it.

@@ -247,82 +247,73 @@ impl Engine {
 
     /// Ranges as asked for, or free ones; written back, so that they are shown and stay.
     async fn plan_bridge(&self, spec: &mut NetworkSpec, id: &str) -> Result<BridgeConfig> {
-        let parse = |text: &str| -> Result<Subnet> {
-            text.parse().map_err(|_| {
-                Error::new(
-                    Kind::InvalidParameter,
-                    format!("invalid CIDR address: {text}"),
-                )
-            })
-        };
         if spec.ipam.is_empty() {
             spec.ipam.push(IpamPool::default());
         }
         let mut v4 = None;
         let mut v6 = None;
         for pool in &mut spec.ipam {
-            let subnet = match pool.subnet.as_str() {
-                "" => self.inner.net.free_subnet().await?,
-                text => {
-                    let subnet = parse(text)?;
-                    self.inner.net.check_subnet(subnet).await?;
-                    subnet
-                }
-            };
-            let range = if pool.ip_range.is_empty() {
-                None
-            } else {
-                Some(parse(&pool.ip_range)?)
-            };
-            let gateway = match pool.gateway.as_str() {
-                "" => None,
-                text => Some(text.parse::<IpAddr>().map_err(|_| {
-                    Error::new(
-                        Kind::InvalidParameter,
-                        format!("invalid gateway address: {text}"),
-                    )
-                })?),
-            };
-            if let Some(gateway) = gateway.filter(|gateway| !subnet.contains(*gateway)) {
-                return Err(Error::new(
-                    Kind::InvalidParameter,
-                    format!("no matching subnet for gateway {gateway}"),
-                ));
-            }
-            pool.subnet = subnet.to_string();
-            match subnet.address {
-                IpAddr::V4(_) => v4 = Some((subnet, range, gateway)),
-                IpAddr::V6(first) => {
-                    v6 = Some((
-                        subnet,
-                        match gateway {
-                            Some(IpAddr::V6(gateway)) => gateway,
-                            _ => (u128::from(first) + 1).into(),
-                        },
-                    ))
+            let planned = self.plan_pool(pool).await?;
+            pool.subnet = planned.subnet.to_string();
+            match (planned.subnet.address, planned.gateway) {
+                (IpAddr::V4(_), _) => v4 = Some(planned),
+                (IpAddr::V6(_), Some(IpAddr::V6(gateway))) => v6 = Some((planned.subnet, gateway)),
+                (IpAddr::V6(first), _) => {
+                    v6 = Some((planned.subnet, (u128::from(first) + 1).into()));
                 }
             }
         }
-        let (subnet, range, gateway) = match v4 {
+        let pool = match v4 {
             Some(pool) => pool,
-            None => (self.inner.net.free_subnet().await?, None, None),
+            None => self.plan_pool(&IpamPool::default()).await?,
         };
-        let name = spec
-            .options
-            .get("com.docker.network.bridge.name")
-            .cloned()
-            .unwrap_or_else(|| format!("br-{}", &id[..12]));
-        let mut config = bridge_of(name, subnet, range, gateway, &spec.options)?;
+        let name = spec.options.get("com.docker.network.bridge.name").cloned();
+        let name = name.unwrap_or_else(|| format!("br-{}", &id[..12]));
+        let mut config = bridge_of(name, pool.subnet, pool.range, pool.gateway, &spec.options)?;
         config.subnet6 = v6;
         config.internal = spec.internal;
-        if let Some(pool) = spec
-            .ipam
-            .iter_mut()
-            .find(|pool| pool.subnet == subnet.to_string())
-        {
+        let shown = pool.subnet.to_string();
+        if let Some(pool) = spec.ipam.iter_mut().find(|pool| pool.subnet == shown) {
             pool.gateway = config.gateway.to_string();
         }
         Ok(config)
+    }
+
+    async fn plan_pool(&self, pool: &IpamPool) -> Result<Pool> {
+        let invalid = |what: &str, text: &str| {
+            Error::new(Kind::InvalidParameter, format!("invalid {what}: {text}"))
+        };
+        let range = |text: &str| -> Result<Subnet> {
+            text.parse().map_err(|_| invalid("CIDR address", text))
+        };
+        let subnet = match pool.subnet.as_str() {
+            "" => self.inner.net.free_subnet().await?,
+            text => {
+                let subnet = range(text)?;
+                self.inner.net.check_subnet(subnet).await?;
+                subnet
+            }
+        };
+        let gateway = match pool.gateway.as_str() {
+            "" => None,
+            text => Some(
+                text.parse::<IpAddr>()
+                    .map_err(|_| invalid("gateway address", text))?,
+            ),
+        };
+        if let Some(gateway) = gateway.filter(|gateway| !subnet.contains(*gateway)) {
+            let message = format!("no matching subnet for gateway {gateway}");
+            return Err(Error::new(Kind::InvalidParameter, message));
+        }
+        let range = match pool.ip_range.as_str() {
+            "" => None,
+            text => Some(range(text)?),
+        };
+        Ok(Pool {
+            subnet,
+            range,
+            gateway,
+        })
     }
 
     /// By ID, name or unique ID prefix.
@@ -443,6 +434,13 @@ impl Engine {
         attributes.extend(container.map(|id| ("container".to_owned(), id.to_owned())));
         self.emit("network", action, &record.id, attributes);
     }
+}
+
+/// A range, decided on.
+struct Pool {
+    subnet: Subnet,
+    range: Option<Subnet>,
+    gateway: Option<IpAddr>,
 }
 
 fn new_record(spec: NetworkSpec, bridge: Option<BridgeConfig>) -> Result<NetworkRecord> {

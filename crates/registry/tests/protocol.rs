@@ -269,10 +269,15 @@ fn manifests_tags_mounts_and_deletion() {
         201
     );
 
+    shown_and_deleted(&registry, &bytes, &layer);
+}
+
+/// What both repositories show, and what is left when one of them loses its manifest and a blob.
+fn shown_and_deleted(registry: &Running, bytes: &[u8], layer: &str) {
     let got = registry.ask("GET", "/v2/two/manifests/v2", &[], b"");
     assert_eq!(
         (got.status, got.body.as_slice(), got.header("content-type")),
-        (200, bytes.as_slice(), OCI.1)
+        (200, bytes, OCI.1)
     );
     assert_eq!(
         registry.ask("GET", "/v2/one/tags/list", &[], b"").body,
@@ -287,7 +292,7 @@ fn manifests_tags_mounts_and_deletion() {
         registry
             .ask(
                 "DELETE",
-                &format!("/v2/one/manifests/{}", digest(&bytes)),
+                &format!("/v2/one/manifests/{}", digest(bytes)),
                 &[],
                 b""
             )

@@ -567,3 +567,50 @@ fn a_helper_keeps_the_credentials() {
     assert!(run(&["logout", "h:5000"]).status.success());
     assert!(!daemon.folder.join("kept").exists());
 }
+
+#[test]
+fn cp_sends_a_folder_or_only_what_is_in_it() {
+    // A folder's mode in Go's form, as the daemon describes the destination.
+    let stat = "eyJuYW1lIjoiZCIsIm1vZGUiOjIxNDc0ODQxNDF9";
+    let head = format!(
+        "HTTP/1.1 200 OK\r\nX-Docker-Container-Path-Stat: {stat}\r\nContent-Length: 0\r\n\r\n"
+    );
+    let daemon = Daemon::new(vec![
+        ("HEAD /containers/c/archive", head.into_bytes()),
+        ("PUT /containers/c/archive", answer("200 OK", "")),
+    ]);
+    let source = daemon.folder.join("src");
+    std::fs::create_dir_all(&source).unwrap();
+    std::fs::write(source.join("f"), "x").unwrap();
+    for (from, expected) in [("src", ["src", "src/f"]), ("src/.", [".", "f"])] {
+        let from = daemon.folder.join(from).display().to_string();
+        let (_, err, code) = daemon.run(&["cp", &from, "c:/d"]);
+        assert_eq!(code, 0, "{err}");
+        let put = daemon.seen().pop().unwrap();
+        assert!(
+            put.line.starts_with("PUT /containers/c/archive?path=%2Fd&"),
+            "{}",
+            put.line
+        );
+        let mut archive = tar::Archive::new(put.body.as_slice());
+        let names: Vec<String> = archive
+            .entries()
+            .unwrap()
+            .map(|e| {
+                e.unwrap()
+                    .path()
+                    .unwrap()
+                    .to_string_lossy()
+                    .trim_start_matches("./")
+                    .trim_end_matches('/')
+                    .to_owned()
+            })
+            .collect();
+        let expected = expected.map(|name| if name == "." { "" } else { name });
+        let names: Vec<&str> = names
+            .iter()
+            .map(|name| if name == "." { "" } else { name.as_str() })
+            .collect();
+        assert_eq!(names, expected);
+    }
+}

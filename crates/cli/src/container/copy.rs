@@ -291,6 +291,7 @@ fn to_container(
     let plan = plan(source, about.is_dir(), &target, found).map_err(Failure::Said)?;
     let name = match &plan.rename {
         Some((_, name)) => name.clone(),
+        None if about.is_dir() && means_contents(source) => ".".to_owned(),
         None => base(&absolute_here(source)),
     };
     let (mut reader, writer) = io::pipe().map_err(Failure::Stream)?;

@@ -222,10 +222,7 @@ mod tests {
     #[test]
     fn functions_are_measured_from_fn_to_brace() {
         let text = "pub async fn a(\n    b: u8,\n) {\n    x();\n}\n\nimpl T {\n    fn c() -> u8 {\n        1\n    }\n    fn d();\n}\n";
-        let found: Vec<_> = functions(text)
-            .into_iter()
-            .map(|(line, name, length)| (line, name, length))
-            .collect();
+        let found = functions(text);
         assert_eq!(found, [(1, "a".to_owned(), 5), (8, "c".to_owned(), 3)]);
     }
 

@@ -46,6 +46,7 @@ impl Engine {
             self.inner.containers.find(container)?,
             path.to_owned(),
         );
+        let contents = path.ends_with("/.");
         let (stat, inside, follow) = blocking(move || {
             let inside = engine.inside(&entry, &path)?;
             // `dir/.` and `dir/` name what a link leads to.
@@ -55,7 +56,9 @@ impl Engine {
         })
         .await?;
         let stream = stream_of(move |output| {
+            // `dir/.` stands for what is in the folder, without its name.
             let name = match inside.name().as_str() {
+                _ if contents => PathBuf::from("."),
                 "/" => PathBuf::from("."),
                 name => PathBuf::from(name),
             };

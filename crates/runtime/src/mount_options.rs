@@ -108,8 +108,32 @@ fn attribute_of(option: &str) -> Option<(u64, u64)> {
     })
 }
 
+/// Words for mounts in general; all others go to the file system.
+#[rustfmt::skip]
+const WORDS: &[&str] = &[
+    "atime", "bind", "defaults", "dev", "diratime", "exec", "idmap", "noatime", "nodev", "nodiratime", "noexec",
+    "norelatime", "nostrictatime", "nosuid", "nosymfollow", "private", "ratime", "rbind", "rdev", "rdiratime",
+    "relatime", "rexec", "ridmap", "rnoatime", "rnodev", "rnodiratime", "rnoexec", "rnorelatime", "rnostrictatime",
+    "rnosuid", "rnosymfollow", "ro", "rprivate", "rrelatime", "rro", "rrw", "rshared", "rslave", "rstrictatime",
+    "rsuid", "rsymfollow", "runbindable", "rw", "shared", "slave", "strictatime", "suid", "symfollow", "tmpcopyup",
+    "unbindable",
+];
+
+/// The words that are understood here, sorted, for callers that ask.
+pub fn known() -> &'static [&'static str] {
+    WORDS
+}
+
 #[cfg(test)]
 mod tests {
+    #[test]
+    fn every_known_word_is_understood() {
+        for word in known() {
+            assert!(parse(word).data.is_empty(), "{word}");
+        }
+        assert!(known().is_sorted());
+    }
+
     use super::*;
 
     fn parse(text: &str) -> Options {

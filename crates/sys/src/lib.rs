@@ -12,3 +12,4 @@ pub mod process;
 pub mod program;
 pub mod seccomp;
 pub mod signal;
+pub mod signal_queue;

@@ -99,6 +99,30 @@ pub fn execve(path: &CString, args: &[CString], env: &[CString]) -> io::Error {
     io::Error::last_os_error()
 }
 
+/// Replaces the program by the one that `file` refers to (execveat(2), `AT_EMPTY_PATH`). Returns only on failure.
+pub fn execve_file(file: BorrowedFd<'_>, args: &[CString], env: &[CString]) -> io::Error {
+    let pointers = |list: &[CString]| -> Vec<*const libc::c_char> {
+        list.iter()
+            .map(|text| text.as_ptr())
+            .chain(std::iter::once(std::ptr::null()))
+            .collect()
+    };
+    let (args, env) = (pointers(args), pointers(env));
+    // SAFETY: the path is an empty C string; both arrays end with a null pointer and point to C strings that outlive
+    // the call.
+    unsafe {
+        libc::syscall(
+            libc::SYS_execveat,
+            file.as_raw_fd(),
+            c"".as_ptr(),
+            args.as_ptr(),
+            env.as_ptr(),
+            libc::AT_EMPTY_PATH,
+        )
+    };
+    io::Error::last_os_error()
+}
+
 /// Ends the process at once, without running anything that was registered for its end.
 pub fn exit_now(code: i32) -> ! {
     // SAFETY: _exit does not return and touches no memory of ours.

@@ -83,12 +83,15 @@ impl Sets {
         let ours = rustix::thread::capabilities(None)
             .map_err(failed("read our capabilities"))?
             .permitted;
+        let permitted = bits(capabilities.permitted().as_ref()) & ours;
+        let inheritable = bits(capabilities.inheritable().as_ref()) & ours;
         Ok(Sets {
             bounding: bits(capabilities.bounding().as_ref()),
             effective: bits(capabilities.effective().as_ref()) & ours,
-            permitted: bits(capabilities.permitted().as_ref()) & ours,
-            inheritable: bits(capabilities.inheritable().as_ref()) & ours,
-            ambient: bits(capabilities.ambient().as_ref()) & ours,
+            permitted,
+            inheritable,
+            // The kernel takes none that is not in both; runc's own default configuration asks for some that are not.
+            ambient: bits(capabilities.ambient().as_ref()) & permitted & inheritable,
         })
     }
 

@@ -1,0 +1,216 @@
+//! `create`: a bundle becomes a container that waits for `start`.
+
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use oci_spec::runtime::Spec;
+use rustix::io::IoSlice;
+use rustix::net::{
+    AddressFamily, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketAddrUnix,
+    SocketFlags, SocketType,
+};
+
+use super::args::{Flag, Parsed};
+use super::state::{self, NewFolder, Record};
+use super::{Command, Failure, Global, Outcome, failed, protect};
+use crate::{CreateRequest, Created, Gate, Stdio};
+
+pub const BUNDLE: Flag =
+    Flag::value("bundle", "folder of the bundle (the working folder)").short("b");
+pub const CONSOLE_SOCKET: Flag = Flag::value(
+    "console-socket",
+    "unix socket that gets the terminal's master",
+);
+pub const PID_FILE: Flag = Flag::value("pid-file", "file to write the process's number to");
+pub const NO_PIVOT: Flag = Flag::switch(
+    "no-pivot",
+    "move the root instead of pivoting, for a root on a ram disk",
+);
+pub const NO_KEYRING: Flag = Flag::switch("no-new-keyring", "keep the caller's session keyring");
+pub const PRESERVE: Flag = Flag::value(
+    "preserve-fds",
+    "pass N further descriptors to the container",
+);
+
+pub const COMMAND: Command = Command {
+    name: "create",
+    usage: "<container-id>",
+    about: "create a container",
+    flags: &[
+        BUNDLE,
+        CONSOLE_SOCKET,
+        PID_FILE,
+        NO_PIVOT,
+        NO_KEYRING,
+        PRESERVE,
+    ],
+    words: (1, 1),
+    in_order: false,
+    run: |global, parsed| create(global, parsed).map_err(|e| e.after("runtime create failed")),
+};
+
+fn create(global: &Global, parsed: &Parsed) -> Outcome {
+    protect::own_program()?;
+    let bundle = Bundle::read(parsed)?;
+    bundle.check_terminal(parsed, true)?;
+    let folder = NewFolder::make(global, parsed.id())?;
+    let gate = listen(&folder.path)?;
+    let created = bundle.create(parsed, &folder, Gate::Socket(gate))?;
+    folder.keep();
+    created.leave();
+    Ok(0)
+}
+
+/// A bundle and its configuration.
+#[derive(Debug)]
+pub struct Bundle {
+    pub path: PathBuf,
+    pub spec: Spec,
+    text: Vec<u8>,
+}
+
+impl Bundle {
+    pub fn read(parsed: &Parsed) -> Outcome<Bundle> {
+        let given = parsed.get("bundle").unwrap_or(".");
+        let path = std::fs::canonicalize(given).map_err(failed(format!("chdir {given}")))?;
+        let text = state::read(&path.join("config.json"))?
+            .ok_or_else(|| Failure::new("JSON specification file config.json not found"))?;
+        Ok(Bundle {
+            spec: state::parse_spec(&text)?,
+            path,
+            text,
+        })
+    }
+
+    pub fn terminal(&self) -> bool {
+        let process = self.spec.process().as_ref();
+        process.is_some_and(|process| process.terminal().unwrap_or(false))
+    }
+
+    /// A terminal needs somebody at its other end.
+    pub fn check_terminal(&self, parsed: &Parsed, detached: bool) -> Outcome<()> {
+        check_terminal(parsed, detached, self.terminal())
+    }
+
+    /// Makes the container and writes down all that later commands need.
+    pub fn create(&self, parsed: &Parsed, folder: &NewFolder, gate: Gate) -> Outcome<Created> {
+        // Before there is a process: whoever finds this folder without a state can clean up by it.
+        state::write(&folder.path.join("config.json"), &self.text, 0o600)?;
+        let mut created = crate::create(CreateRequest {
+            id: parsed.id(),
+            bundle: &self.path,
+            spec: &self.spec,
+            stdio: if self.terminal() {
+                Stdio::Pty
+            } else {
+                Stdio::Inherit
+            },
+            rootfs: None,
+            netns: None,
+            preserve_fds: preserved(parsed)?,
+            no_pivot: parsed.has("no-pivot"),
+            gate,
+        })?;
+        hand_over_terminal(
+            parsed,
+            created
+                .pty
+                .take_if(|_| parsed.get("console-socket").is_some()),
+        )?;
+        let record = Record {
+            pid: created.pid,
+            start_ticks: state::start_ticks(created.pid)
+                .ok_or_else(|| Failure::from(crate::Error::Vanished))?,
+            bundle: self.path.clone(),
+            created: super::log::rfc3339(SystemTime::now(), true),
+        };
+        let text = serde_json::to_vec(&record)
+            .map_err(|e| Failure::new(format!("write the state: {e}")))?;
+        state::write(&folder.path.join("state.json"), &text, 0o600)?;
+        write_pid_file(parsed, created.pid)?;
+        Ok(created)
+    }
+}
+
+/// A terminal needs somebody at its other end.
+pub fn check_terminal(parsed: &Parsed, detached: bool, terminal: bool) -> Outcome<()> {
+    let socket = parsed.get("console-socket").is_some();
+    if detached && terminal && !socket {
+        return Err(Failure::new(
+            "cannot allocate tty if runtime will detach without setting console socket",
+        ));
+    }
+    if socket && !(detached && terminal) {
+        return Err(Failure::new(
+            "cannot use console socket if runtime will not detach or allocate tty",
+        ));
+    }
+    Ok(())
+}
+
+/// Descriptors 3.. that go on: those asked for, and those of socket activation.
+pub fn preserved(parsed: &Parsed) -> Outcome<u32> {
+    let asked: u32 = parsed.number("preserve-fds")?.unwrap_or(0);
+    let activated = std::env::var("LISTEN_FDS")
+        .ok()
+        .and_then(|count| count.parse::<u32>().ok())
+        .unwrap_or(0);
+    let count = asked.saturating_add(activated);
+    for number in 0..count {
+        // A descriptor of our own in their place would be closed by the exec, and be missed there.
+        if !Path::new(&format!("/proc/self/fd/{}", number.saturating_add(3))).exists() {
+            return Err(Failure::new(format!(
+                "please check that preserved-fd {number} (of {count}) is open"
+            )));
+        }
+    }
+    Ok(count)
+}
+
+/// Written whole: whoever watches for the file reads a number.
+pub fn write_pid_file(parsed: &Parsed, pid: i32) -> Outcome<()> {
+    match parsed.get("pid-file") {
+        Some(path) => state::write(Path::new(path), pid.to_string().as_bytes(), 0o644),
+        None => Ok(()),
+    }
+}
+
+fn listen(folder: &Path) -> Outcome<OwnedFd> {
+    let what = "make the socket that starts the container";
+    let flags = SocketFlags::CLOEXEC;
+    let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)
+        .map_err(failed(what))?;
+    let (_folder, path) = state::short_path(folder, "start.sock")?;
+    let address = SocketAddrUnix::new(path).map_err(failed(what))?;
+    rustix::net::bind(&socket, &address).map_err(failed(what))?;
+    rustix::net::listen(&socket, 1).map_err(failed(what))?;
+    Ok(socket)
+}
+
+/// Sends the terminal's master to the caller's socket (SCM_RIGHTS), as containerd and conmon expect it.
+pub fn hand_over_terminal(parsed: &Parsed, master: Option<OwnedFd>) -> Outcome<()> {
+    let (Some(path), Some(master)) = (parsed.get("console-socket"), master) else {
+        return Ok(());
+    };
+    let what = format!("send the terminal to the console socket {path}");
+    let socket = rustix::net::socket_with(
+        AddressFamily::UNIX,
+        SocketType::STREAM,
+        SocketFlags::CLOEXEC,
+        None,
+    )
+    .map_err(failed(&what))?;
+    let address = SocketAddrUnix::new(path).map_err(failed(&what))?;
+    rustix::net::connect(&socket, &address).map_err(failed(&what))?;
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    let descriptors: [BorrowedFd<'_>; 1] = [master.as_fd()];
+    control.push(SendAncillaryMessage::ScmRights(&descriptors));
+    // The name that runc sends along; some receivers read it, all want a byte at least.
+    let name = IoSlice::new(b"/dev/ptmx");
+    rustix::net::sendmsg(&socket, &[name], &mut control, SendFlags::NOSIGNAL)
+        .map_err(failed(&what))?;
+    Ok(())
+}

@@ -1,0 +1,283 @@
+//! `wharf runtime …`: runc's command line, with its words, flags and exit codes.
+//!
+//! Containers live in folders below `--root`, one each: `config.json` (the configuration as it was at the creation),
+//! `state.json` (the init process; written last, so that a folder without it is a creation that was cut off) and
+//! `start.sock` (the gate, gone once the container runs).
+
+mod args;
+mod create;
+mod delete;
+mod events;
+mod exec;
+mod features;
+mod foreground;
+mod kill;
+mod list;
+mod log;
+mod protect;
+mod ps;
+mod run;
+mod spec;
+mod start;
+mod state;
+mod terminal;
+mod update;
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use args::{Flag, Parsed};
+use log::Log;
+
+/// Why a command failed: the sentence that the caller gets, and the exit code.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    message: String,
+    exit_code: i32,
+}
+
+type Outcome<T = i32> = std::result::Result<T, Failure>;
+
+impl Failure {
+    fn new(message: impl Into<String>) -> Failure {
+        Failure {
+            message: message.into(),
+            exit_code: 1,
+        }
+    }
+
+    /// Puts words before the message.
+    fn after(self, words: &str) -> Failure {
+        Failure {
+            message: format!("{words}: {}", self.message),
+            ..self
+        }
+    }
+}
+
+impl From<crate::Error> for Failure {
+    fn from(error: crate::Error) -> Failure {
+        let words = match &error {
+            crate::Error::Init { .. } | crate::Error::Vanished => {
+                "unable to start container process: "
+            }
+            _ => "",
+        };
+        Failure::new(format!("{words}{}", error.chain()))
+    }
+}
+
+/// For `map_err`: names what was tried.
+fn failed<E: Into<std::io::Error>>(operation: impl std::fmt::Display) -> impl FnOnce(E) -> Failure {
+    move |error| {
+        let error: std::io::Error = error.into();
+        Failure::new(format!("{operation}: {}", crate::init::words(&error)))
+    }
+}
+
+/// For `map_err` of the control group.
+fn cgroup_failed(operation: &'static str) -> impl FnOnce(wharf_cgroup::Error) -> Failure {
+    move |error| {
+        let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}"));
+        Failure::new(format!("{operation}: {error}{}", cause.unwrap_or_default()))
+    }
+}
+
+/// What comes before the command.
+#[derive(Debug)]
+struct Global {
+    root: PathBuf,
+    log: Log,
+}
+
+const GLOBAL_FLAGS: &[Flag] = &[
+    Flag::switch("debug", "enable debug logging"),
+    Flag::value("log", "file that messages are written to (standard error)"),
+    Flag::value("log-format", "\"text\" or \"json\" (text)"),
+    Flag::value(
+        "root",
+        "folder of the containers' state (/run/wharf/runtime)",
+    ),
+    Flag::value("criu", "accepted and ignored: there are no checkpoints"),
+    Flag::switch("systemd-cgroup", "not supported: groups are made directly"),
+    Flag::value("rootless", "\"false\" or \"auto\""),
+    Flag::switch("help", "show help").short("h"),
+    Flag::switch("version", "print the version").short("v"),
+];
+
+/// A command.
+struct Command {
+    name: &'static str,
+    usage: &'static str,
+    about: &'static str,
+    flags: &'static [Flag],
+    /// Fewest and most words besides flags.
+    words: (usize, usize),
+    /// Flags after the first word belong to something else.
+    in_order: bool,
+    run: fn(&Global, &Parsed) -> Outcome,
+}
+
+const COMMANDS: &[&Command] = &[
+    &create::COMMAND,
+    &delete::COMMAND,
+    &events::COMMAND,
+    &exec::COMMAND,
+    &features::COMMAND,
+    &kill::COMMAND,
+    &list::COMMAND,
+    &update::PAUSE,
+    &ps::COMMAND,
+    &update::RESUME,
+    &run::COMMAND,
+    &spec::COMMAND,
+    &start::COMMAND,
+    &state::COMMAND,
+    &update::COMMAND,
+];
+
+/// Exit code for a command that does not exist.
+const NO_SUCH_COMMAND: i32 = 3;
+
+/// Runs the command line after `wharf runtime` and returns the exit code. Called before any thread exists, since a
+/// process is cloned here without exec; the process's own arguments are used again when it protects its program file.
+pub fn main(args: Vec<OsString>) -> i32 {
+    let mut log = Log::to_stderr();
+    match dispatch(args, &mut log) {
+        Ok(code) => code,
+        Err(failure) => {
+            log.error(&failure.message);
+            failure.exit_code
+        }
+    }
+}
+
+fn dispatch(args: Vec<OsString>, log: &mut Log) -> Outcome {
+    let args = args::as_text(args)?;
+    let parsed = match args::parse(&args, GLOBAL_FLAGS, true) {
+        Ok(parsed) => parsed,
+        Err(failure) => {
+            print(&format!(
+                "Incorrect Usage. {}\n\n{}",
+                failure.message,
+                help()
+            ))?;
+            return Err(failure);
+        }
+    };
+    if let Some(file) = parsed.get("log") {
+        *log = Log::to_file(file, parsed.get("log-format").unwrap_or("text"))?;
+    } else if let Some(format) = parsed.get("log-format") {
+        *log = Log::to_stderr().with_format(format)?;
+    }
+    let global = Global {
+        root: parsed
+            .get("root")
+            .map_or_else(crate::default_root, PathBuf::from),
+        log: log.clone(),
+    };
+    if parsed.has("version") {
+        print(&version())?;
+        return Ok(0);
+    }
+    let Some(name) = parsed.words.first() else {
+        print(&help())?;
+        return Ok(0);
+    };
+    if parsed.has("systemd-cgroup") {
+        return Err(Failure::new(
+            "--systemd-cgroup is not supported: give the container a path below the cgroup file system (cgroupfs)",
+        ));
+    }
+    if parsed.get("rootless") == Some("true") {
+        return Err(Failure::new(
+            "--rootless=true is not supported: run as root",
+        ));
+    }
+    if name == "help" || name == "h" || parsed.has("help") {
+        print(&help())?;
+        return Ok(0);
+    }
+    let Some(command) = COMMANDS.iter().find(|command| command.name == name) else {
+        return Err(Failure {
+            message: format!("No help topic for '{name}'"),
+            exit_code: NO_SUCH_COMMAND,
+        });
+    };
+    command.call(&global, &parsed.words[1..])
+}
+
+impl Command {
+    fn call(&self, global: &Global, args: &[String]) -> Outcome {
+        let parsed = match args::parse(args, self.flags, self.in_order) {
+            Ok(parsed) => parsed,
+            Err(failure) => {
+                print(&format!(
+                    "Incorrect Usage: {}\n\n{}",
+                    failure.message,
+                    self.help()
+                ))?;
+                return Err(failure);
+            }
+        };
+        if parsed.has("help") {
+            print(&self.help())?;
+            return Ok(0);
+        }
+        let (least, most) = self.words;
+        let count = parsed.words.len();
+        if count >= least && count <= most {
+            return (self.run)(global, &parsed);
+        }
+        print(&format!("Incorrect Usage.\n\n{}", self.help()))?;
+        let wants = match (least, most) {
+            (least, most) if least == most => format!("exactly {least} argument(s)"),
+            (least, _) if count < least => format!("a minimum of {least} argument(s)"),
+            (_, most) => format!("a maximum of {most} argument(s)"),
+        };
+        Err(Failure::new(format!(
+            "wharf runtime: \"{}\" requires {wants}",
+            self.name
+        )))
+    }
+
+    fn help(&self) -> String {
+        format!(
+            "NAME:\n   wharf runtime {} - {}\n\nUSAGE:\n   wharf runtime {} [command options] {}\n\nOPTIONS:\n{}\n",
+            self.name,
+            self.about,
+            self.name,
+            self.usage,
+            args::describe(self.flags)
+        )
+    }
+}
+
+fn version() -> String {
+    format!(
+        "wharf runtime version {}\nspec: {}\n",
+        env!("CARGO_PKG_VERSION"),
+        features::SPEC_MAX
+    )
+}
+
+fn help() -> String {
+    let commands: String = COMMANDS
+        .iter()
+        .map(|command| format!("   {:<11} {}\n", command.name, command.about))
+        .collect();
+    format!(
+        "NAME:\n   wharf runtime - runs containers by the Open Container Initiative's runtime specification\n\n\
+         USAGE:\n   wharf runtime [global options] command [command options] [arguments...]\n\n\
+         COMMANDS:\n{commands}\nGLOBAL OPTIONS:\n{}\n",
+        args::describe(GLOBAL_FLAGS)
+    )
+}
+
+/// Standard output; a reader that has gone is not a panic.
+fn print(text: &str) -> Outcome<()> {
+    use std::io::Write;
+    std::io::stdout()
+        .write_all(text.as_bytes())
+        .map_err(failed("write to standard output"))
+}

@@ -388,58 +388,63 @@ mod tests {
     }
 
     /// The words are those of dockerd 20.10.24, looked up with it.
+    const REFUSED: &[(&str, &str)] = &[
+        ("FOO x", "unknown instruction: FOO"),
+        (
+            "COPY x",
+            "COPY requires at least two arguments, but only one was provided. Destination could not be determined",
+        ),
+        ("LABEL", "LABEL requires at least one argument"),
+        ("FROM", "FROM requires either one or three arguments"),
+        ("FROM a b", "FROM requires either one or three arguments"),
+        ("FROM a AS", "FROM requires either one or three arguments"),
+        (
+            "FROM a AS 1x",
+            "invalid name for build stage: \"1x\", name can't start with a number or contain symbols",
+        ),
+        (
+            "HEALTHCHECK foo",
+            "Unknown type \"FOO\" in HEALTHCHECK (try CMD)",
+        ),
+        (
+            "HEALTHCHECK --interval=1 CMD x",
+            "time: missing unit in duration \"1\"",
+        ),
+        ("HEALTHCHECK NONE x", "HEALTHCHECK NONE takes no arguments"),
+        (
+            "ONBUILD ONBUILD RUN x",
+            "Chaining ONBUILD via `ONBUILD ONBUILD` isn't allowed",
+        ),
+        ("ONBUILD FROM x", "FROM isn't allowed as an ONBUILD trigger"),
+        ("ONBUILD", "ONBUILD requires at least one argument"),
+        ("SHELL x", "SHELL requires the arguments to be in JSON form"),
+        ("SHELL []", "SHELL requires at least one argument"),
+        ("VOLUME", "VOLUME requires at least one argument"),
+        (
+            "VOLUME [\"\"]",
+            "VOLUME specified can not be an empty string",
+        ),
+        ("USER", "USER requires exactly one argument"),
+        ("WORKDIR", "WORKDIR requires exactly one argument"),
+        ("ARG", "ARG requires at least one argument"),
+        ("MAINTAINER", "MAINTAINER requires exactly one argument"),
+        ("COPY --foo=755 a /", "Unknown flag: foo"),
+    ];
+
     #[test]
     fn refuses_in_dockers_words() {
-        let table = [
-            ("FOO x", "unknown instruction: FOO"),
-            (
-                "COPY x",
-                "COPY requires at least two arguments, but only one was provided. Destination could not be determined",
-            ),
-            ("LABEL", "LABEL requires at least one argument"),
-            ("FROM", "FROM requires either one or three arguments"),
-            ("FROM a b", "FROM requires either one or three arguments"),
-            ("FROM a AS", "FROM requires either one or three arguments"),
-            (
-                "FROM a AS 1x",
-                "invalid name for build stage: \"1x\", name can't start with a number or contain symbols",
-            ),
-            (
-                "HEALTHCHECK foo",
-                "Unknown type \"FOO\" in HEALTHCHECK (try CMD)",
-            ),
-            (
-                "HEALTHCHECK --interval=1 CMD x",
-                "time: missing unit in duration \"1\"",
-            ),
-            ("HEALTHCHECK NONE x", "HEALTHCHECK NONE takes no arguments"),
-            (
-                "ONBUILD ONBUILD RUN x",
-                "Chaining ONBUILD via `ONBUILD ONBUILD` isn't allowed",
-            ),
-            ("ONBUILD FROM x", "FROM isn't allowed as an ONBUILD trigger"),
-            ("ONBUILD", "ONBUILD requires at least one argument"),
-            ("SHELL x", "SHELL requires the arguments to be in JSON form"),
-            ("SHELL []", "SHELL requires at least one argument"),
-            ("VOLUME", "VOLUME requires at least one argument"),
-            (
-                "VOLUME [\"\"]",
-                "VOLUME specified can not be an empty string",
-            ),
-            ("USER", "USER requires exactly one argument"),
-            ("WORKDIR", "WORKDIR requires exactly one argument"),
-            ("ARG", "ARG requires at least one argument"),
-            ("MAINTAINER", "MAINTAINER requires exactly one argument"),
-            ("COPY --foo=755 a /", "Unknown flag: foo"),
-        ];
-        for (text, expected) in table {
+        for (text, expected) in REFUSED {
             match read(&format!("FROM a\n  {text}")) {
                 Err(Error::Dockerfile {
                     line,
                     column,
                     message,
                 }) => {
-                    assert_eq!((line, column, message.as_str()), (2, 3, expected), "{text}")
+                    assert_eq!(
+                        (line, column, message.as_str()),
+                        (2, 3, *expected),
+                        "{text}"
+                    )
                 }
                 other => panic!("{text}: {other:?}"),
             }

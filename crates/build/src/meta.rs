@@ -82,36 +82,15 @@ pub(crate) fn apply(
             format!("LABEL {}", joined(&pairs))
         }
         Instruction::Arg(list) => arg(scene, list)?,
-        Instruction::Cmd(command) => {
-            let words = with_shell(scene.config, command);
-            *scene.cmd_set = !words.is_empty();
-            let text = format!("CMD {}", duration::quote_list(&words));
-            scene.config.cmd = Some(words);
-            text
-        }
-        Instruction::Entrypoint(command) => {
-            let words = with_shell(scene.config, command);
-            if !*scene.cmd_set {
-                scene.config.cmd = None;
-            }
-            let text = format!("ENTRYPOINT {}", duration::quote_list(&words));
-            scene.config.entrypoint = (!words.is_empty()).then_some(words);
-            text
-        }
+        Instruction::Cmd(command) => cmd(scene, command),
+        Instruction::Entrypoint(command) => entrypoint(scene, command),
         Instruction::User(user) => {
             scene.config.user = scene.word(user)?;
             format!("USER {}", scene.config.user)
         }
         Instruction::Expose(text) => expose(scene, text)?,
         Instruction::Volume(paths) => volume(scene, paths)?,
-        Instruction::Stopsignal(signal) => {
-            let signal = scene.word(signal)?;
-            if !is_signal(&signal) {
-                return Err(Error::Invalid(format!("Invalid signal: {signal}")));
-            }
-            scene.config.stop_signal = Some(signal.clone());
-            format!("STOPSIGNAL {signal}")
-        }
+        Instruction::Stopsignal(signal) => stop_signal(scene, signal)?,
         Instruction::Healthcheck(health) => {
             scene.config.healthcheck = Some(HealthConfig::from(health));
             format!("HEALTHCHECK {}", health_text(health))
@@ -140,6 +119,33 @@ pub(crate) fn apply(
             return Ok(None);
         }
     }))
+}
+
+fn cmd(scene: &mut Scene<'_>, command: &CommandLine) -> String {
+    let words = with_shell(scene.config, command);
+    *scene.cmd_set = !words.is_empty();
+    let text = format!("CMD {}", duration::quote_list(&words));
+    scene.config.cmd = Some(words);
+    text
+}
+
+fn entrypoint(scene: &mut Scene<'_>, command: &CommandLine) -> String {
+    let words = with_shell(scene.config, command);
+    if !*scene.cmd_set {
+        scene.config.cmd = None;
+    }
+    let text = format!("ENTRYPOINT {}", duration::quote_list(&words));
+    scene.config.entrypoint = (!words.is_empty()).then_some(words);
+    text
+}
+
+fn stop_signal(scene: &mut Scene<'_>, signal: &str) -> Result<String, Error> {
+    let signal = scene.word(signal)?;
+    if !is_signal(&signal) {
+        return Err(Error::Invalid(format!("Invalid signal: {signal}")));
+    }
+    scene.config.stop_signal = Some(signal.clone());
+    Ok(format!("STOPSIGNAL {signal}"))
 }
 
 fn arg(scene: &mut Scene<'_>, list: &[(String, Option<String>)]) -> Result<String, Error> {

@@ -33,75 +33,76 @@ fn kit() -> Kit {
 /// Instruction, then paths with what must be there; an empty text: nothing is there.
 type Case<'a> = (&'a str, &'a [(&'a str, &'a str)]);
 
+const PLACED: &[Case<'_>] = &[
+    ("COPY a.txt /x", &[("/x", "644 0:0 a")]),
+    (
+        "COPY a.txt /x/",
+        &[("/x", "755 0:0 dir"), ("/x/a.txt", "644 0:0 a")],
+    ),
+    ("COPY a.txt x/y/z", &[("/x/y/z", "644 0:0 a")]),
+    (
+        "COPY a.txt /tmp",
+        &[("/tmp", "1777 0:0 dir"), ("/tmp/a.txt", "644 0:0 a")],
+    ),
+    ("COPY l2 /x", &[("/x", "644 0:0 a")]),
+    (
+        "COPY d /x/y/",
+        &[
+            ("/x/y/x", "644 0:0 x"),
+            ("/x/y/inner/z", "755 0:0 z"),
+            ("/x/y/l", "777 0:0 -> /etc/passwd"),
+            ("/x/y/d", ""),
+        ],
+    ),
+    (
+        "COPY --chown=5:6 d /k",
+        &[
+            ("/k", "755 7:7 dir"),
+            ("/k/inner", "755 5:6 dir"),
+            ("/k/inner/z", "755 5:6 z"),
+            ("/k/l", "777 5:6 -> /etc/passwd"),
+        ],
+    ),
+    ("COPY --chown=www a.txt /x", &[("/x", "644 33:34 a")]),
+    (
+        "COPY --chown=www:0 a.txt /n/x",
+        &[("/n", "755 33:0 dir"), ("/n/x", "644 33:0 a")],
+    ),
+    ("COPY --chmod=4711 a.txt /x", &[("/x", "4711 0:0 a")]),
+    (
+        "COPY d /u",
+        &[("/u", "777 0:0 -> /t"), ("/t/x", "644 0:0 x")],
+    ),
+    ("COPY a.txt /u/", &[("/t/a.txt", "644 0:0 a")]),
+    (
+        "COPY a.txt /file",
+        &[("/file", "777 0:0 -> /t/f"), ("/t/f", "644 0:0 a")],
+    ),
+    ("COPY a.txt /dangling/", &[("/no/where/a.txt", "644 0:0 a")]),
+    (
+        "COPY *.txt d* /w/",
+        &[("/w/a.txt", "644 0:0 a"), ("/w/x", "644 0:0 x")],
+    ),
+    ("COPY d/*/z /w/", &[("/w/z", "755 0:0 z")]),
+    (
+        "COPY . /c/",
+        &[
+            ("/c/a.txt", "644 0:0 a"),
+            ("/c/d/x", "644 0:0 x"),
+            ("/c/d", "700 0:0 dir"),
+        ],
+    ),
+    (
+        "COPY [\"a.txt\", \"d\", \"/j s/\"]",
+        &[("/j s/a.txt", "644 0:0 a"), ("/j s/x", "644 0:0 x")],
+    ),
+    ("COPY a.txt ../../x", &[("/x", "644 0:0 a")]),
+];
+
 #[tokio::test]
 async fn puts_files_where_docker_puts_them() {
     let kit = kit();
-    let table: &[Case<'_>] = &[
-        ("COPY a.txt /x", &[("/x", "644 0:0 a")]),
-        (
-            "COPY a.txt /x/",
-            &[("/x", "755 0:0 dir"), ("/x/a.txt", "644 0:0 a")],
-        ),
-        ("COPY a.txt x/y/z", &[("/x/y/z", "644 0:0 a")]),
-        (
-            "COPY a.txt /tmp",
-            &[("/tmp", "1777 0:0 dir"), ("/tmp/a.txt", "644 0:0 a")],
-        ),
-        ("COPY l2 /x", &[("/x", "644 0:0 a")]),
-        (
-            "COPY d /x/y/",
-            &[
-                ("/x/y/x", "644 0:0 x"),
-                ("/x/y/inner/z", "755 0:0 z"),
-                ("/x/y/l", "777 0:0 -> /etc/passwd"),
-                ("/x/y/d", ""),
-            ],
-        ),
-        (
-            "COPY --chown=5:6 d /k",
-            &[
-                ("/k", "755 7:7 dir"),
-                ("/k/inner", "755 5:6 dir"),
-                ("/k/inner/z", "755 5:6 z"),
-                ("/k/l", "777 5:6 -> /etc/passwd"),
-            ],
-        ),
-        ("COPY --chown=www a.txt /x", &[("/x", "644 33:34 a")]),
-        (
-            "COPY --chown=www:0 a.txt /n/x",
-            &[("/n", "755 33:0 dir"), ("/n/x", "644 33:0 a")],
-        ),
-        ("COPY --chmod=4711 a.txt /x", &[("/x", "4711 0:0 a")]),
-        (
-            "COPY d /u",
-            &[("/u", "777 0:0 -> /t"), ("/t/x", "644 0:0 x")],
-        ),
-        ("COPY a.txt /u/", &[("/t/a.txt", "644 0:0 a")]),
-        (
-            "COPY a.txt /file",
-            &[("/file", "777 0:0 -> /t/f"), ("/t/f", "644 0:0 a")],
-        ),
-        ("COPY a.txt /dangling/", &[("/no/where/a.txt", "644 0:0 a")]),
-        (
-            "COPY *.txt d* /w/",
-            &[("/w/a.txt", "644 0:0 a"), ("/w/x", "644 0:0 x")],
-        ),
-        ("COPY d/*/z /w/", &[("/w/z", "755 0:0 z")]),
-        (
-            "COPY . /c/",
-            &[
-                ("/c/a.txt", "644 0:0 a"),
-                ("/c/d/x", "644 0:0 x"),
-                ("/c/d", "700 0:0 dir"),
-            ],
-        ),
-        (
-            "COPY [\"a.txt\", \"d\", \"/j s/\"]",
-            &[("/j s/a.txt", "644 0:0 a"), ("/j s/x", "644 0:0 x")],
-        ),
-        ("COPY a.txt ../../x", &[("/x", "644 0:0 a")]),
-    ];
-    for (instruction, expected) in table {
+    for (instruction, expected) in PLACED {
         let id = kit
             .build(&format!("FROM base\n{instruction}\n"))
             .await

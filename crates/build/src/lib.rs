@@ -14,6 +14,7 @@ mod duration;
 mod expand;
 mod instruction;
 mod meta;
+mod mountpoints;
 mod owner;
 mod pattern;
 mod place;

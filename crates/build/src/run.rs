@@ -167,7 +167,11 @@ async fn layer_of(engine: &Engine, id: &str) -> Result<Layer, Error> {
         ))
     })?;
     let images: Images = engine.images().clone();
-    crate::blocking(move || Ok(images.commit_layer(&snapshot.key)?)).await
+    crate::blocking(move || {
+        crate::mountpoints::clear(&snapshot)?;
+        Ok(images.commit_layer(&snapshot.key)?)
+    })
+    .await
 }
 
 /// Output frame by frame; what goes to stderr is red, as the classic builder has it.

@@ -138,8 +138,10 @@ pub struct Builder {
 }
 
 impl Builder {
-    /// A builder that keeps its cache records below `root`. Removes what an interrupted build left behind.
+    /// A builder that keeps its cache records below `root`. Removes what an interrupted build left behind: containers
+    /// in the background, where there is an async runtime.
     pub fn open(root: PathBuf, engine: wharf_engine::Engine) -> Result<Builder, Error> {
+        run::remove_left_over(&engine);
         let images = engine.images().clone();
         let mut builder = Builder::with(&root, images, Arc::new(engine.clone()))?;
         builder.engine = Some(engine);

@@ -72,6 +72,21 @@ impl Removal {
     }
 }
 
+/// Marks a build's containers, so that those of an interrupted one can be told.
+const MARK: &str = "wharf.build";
+
+/// Removes containers of builds that ended with the daemon.
+pub(crate) fn remove_left_over(engine: &Engine) {
+    for container in engine.containers() {
+        if container.spec.extra.contains_key(MARK) {
+            drop(Removal {
+                engine: engine.clone(),
+                id: Some(container.id),
+            });
+        }
+    }
+}
+
 impl Drop for Removal {
     fn drop(&mut self) {
         let Some(id) = self.id.take() else { return };
@@ -114,6 +129,7 @@ fn spec(command: &Command) -> ContainerSpec {
         shm_size_bytes: request.shm_size_bytes,
         ulimits: request.ulimits.clone(),
         cgroup_parent: request.cgroup_parent.clone(),
+        extra: [(MARK.to_owned(), true.into())].into(),
         // Its output goes to whoever builds.
         log: wharf_engine::LogDriver {
             driver: "none".to_owned(),

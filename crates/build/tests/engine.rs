@@ -50,7 +50,7 @@ impl Kit {
         let config = wharf_engine::Config {
             data_root: folder.join("data"),
             run_root: folder.join("run"),
-            cgroup_parent: format!("wharf-build-test-{}", std::process::id()),
+            cgroup_parent: cgroup(),
             default_subnet: wharf_net::Subnet {
                 address: [172, 29, 0, 0].into(),
                 prefix: 16,
@@ -101,7 +101,16 @@ async fn run() {
     streams_and_commits(&kit).await;
     fails_with_the_code(&kit).await;
     is_cancelled(&kit).await;
+    cleans_up_after_a_crash(&kit, folder.path()).await;
     assert!(kit.engine.containers().is_empty());
+    for hierarchy in std::fs::read_dir("/sys/fs/cgroup").unwrap() {
+        // Nothing runs in them any more.
+        let _ = std::fs::remove_dir(hierarchy.unwrap().path().join(cgroup()));
+    }
+}
+
+fn cgroup() -> String {
+    format!("wharf-build-test-{}", std::process::id())
 }
 
 async fn streams_and_commits(kit: &Kit) {
@@ -176,4 +185,22 @@ async fn is_cancelled(kit: &Kit) {
         .unwrap();
     build.abort();
     removed.await.unwrap();
+}
+
+async fn cleans_up_after_a_crash(kit: &Kit, folder: &Path) {
+    let spec = wharf_engine::ContainerSpec {
+        image: "alpine:3.10".to_owned(),
+        extra: [("wharf.build".to_owned(), true.into())].into(),
+        ..Default::default()
+    };
+    let id = kit.engine.create(None, spec).await.unwrap().id;
+    kit.engine.images().prepare("build-left", None).unwrap();
+    let removed = kit
+        .engine
+        .wait(&id, wharf_engine::WaitCondition::Removed)
+        .await
+        .unwrap();
+    Builder::open(folder.join("build"), kit.engine.clone()).unwrap();
+    removed.await.unwrap();
+    assert!(kit.engine.images().snapshots().is_empty());
 }

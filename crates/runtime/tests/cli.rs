@@ -1,0 +1,404 @@
+//! The command line as a caller uses it: words, exit codes, states, terminals. The steps were first taken with runc.
+#![allow(clippy::unwrap_used)]
+
+use std::fs;
+use std::io::{IoSliceMut, Read, Write};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::fs::symlink;
+use std::os::unix::net::UnixListener;
+use std::path::PathBuf;
+use std::process::{Command, Output, Stdio};
+
+use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags};
+use rustix::process::{Pid, PidfdFlags};
+use serde_json::{Value, json};
+
+/// A bundle, a state root, and one container; all of it goes with the value.
+struct Case {
+    folder: tempfile::TempDir,
+    id: String,
+}
+
+impl Case {
+    fn new(args: &[&str]) -> Case {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path().join("rootfs");
+        for name in ["bin", "dev", "proc", "sys", "tmp", "etc"] {
+            fs::create_dir_all(root.join(name)).unwrap();
+        }
+        fs::copy("/bin/busybox", root.join("bin/busybox"))
+            .expect("install the package busybox-static");
+        for applet in ["sh", "true", "cat", "id", "echo", "sleep", "stty", "dd"] {
+            symlink("busybox", root.join("bin").join(applet)).unwrap();
+        }
+        let name = folder.path().file_name().unwrap().to_string_lossy();
+        let id = format!("cli-{}", name.trim_start_matches('.'));
+        let case = Case { folder, id };
+        case.configure(|spec| spec["process"]["args"] = json!(args));
+        case
+    }
+
+    fn configure(&self, change: impl FnOnce(&mut Value)) {
+        let path = self.folder.path().join("config.json");
+        let mut spec = match fs::read(&path) {
+            Ok(text) => serde_json::from_slice(&text).unwrap(),
+            Err(_) => {
+                let mut spec = serde_json::to_value(wharf_runtime::default_spec()).unwrap();
+                spec["process"]["terminal"] = json!(false);
+                spec["linux"]["cgroupsPath"] = json!(format!("/wharf-runtime-cli/{}", self.id));
+                spec
+            }
+        };
+        change(&mut spec);
+        fs::write(path, spec.to_string()).unwrap();
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn command(&self, words: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_wharf-runtime"));
+        command
+            .arg("--root")
+            .arg(self.path("state"))
+            .args(words)
+            .current_dir(self.folder.path())
+            .stdin(Stdio::null());
+        command
+    }
+
+    /// Exit code, standard output, standard error. Output goes through files: a container left running must not keep
+    /// a pipe open.
+    fn call(&self, words: &[&str]) -> (i32, String, String) {
+        let (out, err) = (self.path("out"), self.path("err"));
+        let status = self
+            .command(words)
+            .stdout(fs::File::create(&out).unwrap())
+            .stderr(fs::File::create(&err).unwrap())
+            .status()
+            .unwrap();
+        (
+            status.code().unwrap(),
+            fs::read_to_string(out).unwrap(),
+            fs::read_to_string(err).unwrap(),
+        )
+    }
+
+    fn good(&self, words: &[&str]) -> String {
+        let (code, out, err) = self.call(words);
+        assert_eq!(code, 0, "{words:?}: {err}");
+        out
+    }
+
+    fn refused(&self, words: &[&str], code: i32, message: &str) {
+        let (found, _, err) = self.call(words);
+        assert!(err.contains(message), "{words:?}: {err}");
+        assert_eq!(found, code, "{words:?}: {err}");
+    }
+
+    fn state(&self) -> Value {
+        serde_json::from_str(&self.good(&["state", &self.id])).unwrap()
+    }
+
+    fn status(&self) -> String {
+        self.state()["status"].as_str().unwrap().to_owned()
+    }
+
+    fn init(&self) -> OwnedFd {
+        let pid = i32::try_from(self.state()["pid"].as_i64().unwrap()).unwrap();
+        rustix::process::pidfd_open(Pid::from_raw(pid).unwrap(), PidfdFlags::empty()).unwrap()
+    }
+}
+
+impl Drop for Case {
+    fn drop(&mut self) {
+        let _ = self.command(&["delete", "--force", &self.id]).output();
+    }
+}
+
+fn await_end(init: &OwnedFd) {
+    let limit = Timespec {
+        tv_sec: 10,
+        tv_nsec: 0,
+    };
+    let ended = rustix::event::poll(&mut [PollFd::new(init, PollFlags::IN)], Some(&limit)).unwrap();
+    assert_eq!(ended, 1, "the container goes on");
+}
+
+#[test]
+fn a_container_goes_from_created_to_deleted() {
+    let case = Case::new(&["/bin/sleep", "1000"]);
+    let id = case.id.as_str();
+    let pid_file = case.path("pid");
+    case.good(&["create", "--pid-file", pid_file.to_str().unwrap(), id]);
+    assert_eq!(case.status(), "created");
+    let pid = fs::read_to_string(pid_file).unwrap();
+    assert_eq!(pid, case.state()["pid"].to_string());
+    case.refused(&["create", id], 1, "container with given ID already exists");
+    case.good(&["start", id]);
+    assert_eq!(case.status(), "running");
+    case.refused(
+        &["start", id],
+        1,
+        "cannot start an already running container",
+    );
+    let words = format!("cannot delete container {id} that is not stopped: running");
+    case.refused(&["delete", id], 1, &words);
+    case.good(&["pause", id]);
+    assert_eq!(case.status(), "paused");
+    case.refused(
+        &["exec", id, "true"],
+        255,
+        "cannot exec in a paused container",
+    );
+    case.good(&["resume", id]);
+    case.refused(&["resume", id], 1, "container not paused");
+    assert_eq!(case.good(&["list", "-q"]), format!("{id}\n"));
+    assert_eq!(case.good(&["ps", "-f", "json", id]), format!("[{pid}]\n"));
+    let init = case.init();
+    case.good(&["kill", id, "KILL"]);
+    await_end(&init);
+    assert_eq!(case.status(), "stopped");
+    case.refused(&["kill", id, "KILL"], 1, "container not running");
+    case.refused(
+        &["start", id],
+        1,
+        "cannot start a container that has stopped",
+    );
+    case.refused(
+        &["exec", id, "true"],
+        255,
+        "cannot exec in a stopped container",
+    );
+    case.good(&["delete", id]);
+    case.refused(&["state", id], 1, "container does not exist");
+    assert_eq!(fs::read_dir(case.path("state")).unwrap().count(), 0);
+}
+
+#[test]
+fn what_does_not_exist_is_refused_in_runcs_words() {
+    let case = Case::new(&["/bin/true"]);
+    for command in [
+        "start", "state", "kill", "delete", "ps", "pause", "resume", "update", "events",
+    ] {
+        case.refused(&[command, "nope"], 1, "container does not exist");
+    }
+    case.refused(
+        &["exec", "nope", "true"],
+        255,
+        "exec failed: container does not exist",
+    );
+    case.good(&["delete", "--force", "nope"]);
+    case.refused(&["create", "a/b"], 1, "invalid container ID format");
+    case.refused(
+        &["delete", "--force", ".."],
+        1,
+        "invalid container ID format",
+    );
+    case.refused(
+        &["create", "-b", "/nonexistent", "x"],
+        1,
+        "chdir /nonexistent: no such file or directory",
+    );
+    case.refused(&["bogus"], 3, "No help topic for 'bogus'");
+    case.refused(
+        &["create", "--bogus", "x"],
+        1,
+        "flag provided but not defined: -bogus",
+    );
+    case.refused(&["create"], 1, "requires exactly 1 argument(s)");
+    case.refused(&["--systemd-cgroup", "run", "x"], 1, "cgroupfs");
+}
+
+#[test]
+fn run_gives_output_and_exit_code_and_leaves_nothing() {
+    let case = Case::new(&["/bin/sh", "-c", "echo hi; exit 3"]);
+    let (code, out, err) = case.call(&["run", &case.id]);
+    assert_eq!((code, out.as_str()), (3, "hi\n"), "{err}");
+    case.refused(&["state", &case.id], 1, "container does not exist");
+    assert_eq!(case.call(&["run", "--keep", &case.id]).0, 3);
+    assert_eq!(case.status(), "stopped");
+    case.good(&["delete", &case.id]);
+    case.configure(|spec| spec["process"]["args"] = json!(["/bin/nope"]));
+    let words = "unable to start container process: exec: \\\"/bin/nope\\\": stat /bin/nope: no such file or directory";
+    case.refused(&["run", &case.id], 1, words);
+    case.refused(&["state", &case.id], 1, "container does not exist");
+}
+
+#[test]
+fn a_signal_to_run_is_the_containers() {
+    let case = Case::new(&[
+        "/bin/sh",
+        "-c",
+        "trap 'exit 5' TERM; echo ready; while :; do sleep 1000 & wait; done",
+    ]);
+    let mut run = case
+        .command(&["run", &case.id])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut ready = [0; 6];
+    run.stdout.as_mut().unwrap().read_exact(&mut ready).unwrap();
+    rustix::process::kill_process(Pid::from_child(&run), rustix::process::Signal::TERM).unwrap();
+    assert_eq!(run.wait().unwrap().code(), Some(5));
+}
+
+#[test]
+fn further_processes_run_with_what_the_flags_say() {
+    let case = Case::new(&["/bin/sleep", "1000"]);
+    let id = case.id.as_str();
+    case.good(&["run", "-d", id]);
+    let script = "echo $A $PWD $(id -u) $(id -g)";
+    let out = case.good(&[
+        "exec", "--cwd", "/bin", "-e", "A=b", "-u", "5:6", id, "sh", "-c", script,
+    ]);
+    assert_eq!(out, "b /bin 5 6\n");
+    assert_eq!(case.call(&["exec", id, "sh", "-c", "exit 7"]).0, 7);
+    assert_eq!(case.call(&["exec", id, "sh", "-c", "kill -9 $$"]).0, 137);
+    let words = "exec failed: unable to start container process: exec: \\\"nope\\\": executable file not found in $PATH";
+    case.refused(&["exec", id, "nope"], 255, words);
+    let process =
+        json!({"args": ["/bin/echo", "by file"], "cwd": "/", "user": {"uid": 0, "gid": 0}});
+    fs::write(case.path("process.json"), process.to_string()).unwrap();
+    assert_eq!(case.good(&["exec", "-p", "process.json", id]), "by file\n");
+    case.good(&["update", "--pids-limit", "7", id]);
+    let stats: Value = serde_json::from_str(&case.good(&["events", "--stats", id])).unwrap();
+    assert_eq!(stats["data"]["pids"]["limit"], 7);
+}
+
+#[test]
+fn the_hosts_program_cannot_be_written_to_from_inside() {
+    let case = Case::new(&["/bin/sleep", "1000"]);
+    // A copy that nothing else runs: a program that runs is busy for everybody, protected or not.
+    let program = case.path("runtime");
+    fs::copy(env!("CARGO_BIN_EXE_wharf-runtime"), &program).unwrap();
+    let created = Command::new(&program)
+        .arg("--root")
+        .arg(case.path("state"))
+        .args(["create", &case.id])
+        .current_dir(case.folder.path())
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .status();
+    assert!(created.unwrap().success());
+    // What a process inside would hold on to until the runtime has ended.
+    let exe = format!("/proc/{}/exe", case.state()["pid"]);
+    let held = fs::File::open(&exe).unwrap();
+    let init = case.init();
+    case.good(&["delete", "--force", &case.id]);
+    await_end(&init);
+    let again = format!("/proc/self/fd/{}", held.as_raw_fd());
+    let refused = fs::File::options().write(true).open(again).unwrap_err();
+    let expected = rustix::io::Errno::ROFS.raw_os_error();
+    assert_eq!(refused.raw_os_error(), Some(expected), "{refused}");
+    // The same by the host's own path is allowed: it is the way that is closed, not the file.
+    fs::File::options().write(true).open(&program).unwrap();
+}
+
+#[test]
+fn errors_are_written_to_the_log_in_json() {
+    let case = Case::new(&["/bin/true"]);
+    let log = case.path("log.json");
+    let words = [
+        "--log",
+        log.to_str().unwrap(),
+        "--log-format",
+        "json",
+        "state",
+        "nope",
+    ];
+    let (code, _, err) = case.call(&words);
+    assert_eq!((code, err.as_str()), (1, "container does not exist\n"));
+    let entry: Value = serde_json::from_slice(&fs::read(log).unwrap()).unwrap();
+    assert_eq!(
+        (&entry["level"], &entry["msg"]),
+        (&json!("error"), &json!("container does not exist"))
+    );
+    assert!(entry["time"].as_str().unwrap().ends_with('Z'));
+}
+
+#[test]
+fn the_console_socket_gets_the_terminal() {
+    let case = Case::new(&[
+        "/bin/sh",
+        "-c",
+        "echo on a terminal; test -t 0 && stty size; cat",
+    ]);
+    case.configure(|spec| {
+        spec["process"]["terminal"] = json!(true);
+        spec["process"]["consoleSize"] = json!({"height": 33, "width": 77});
+    });
+    let id = case.id.as_str();
+    case.refused(&["create", id], 1, "without setting console socket");
+    let listener = UnixListener::bind(case.path("console")).unwrap();
+    case.good(&[
+        "create",
+        "--console-socket",
+        case.path("console").to_str().unwrap(),
+        id,
+    ]);
+    let (connection, _) = listener.accept().unwrap();
+    let mut bytes = [0; 64];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let slices = &mut [IoSliceMut::new(&mut bytes)];
+    rustix::net::recvmsg(&connection, slices, &mut control, RecvFlags::CMSG_CLOEXEC).unwrap();
+    let master = control.drain().find_map(|message| match message {
+        RecvAncillaryMessage::ScmRights(mut rights) => rights.next(),
+        _ => None,
+    });
+    let mut master = fs::File::from(master.unwrap());
+    case.good(&["start", id]);
+    let mut seen = String::new();
+    while !seen.contains("33 77") {
+        let mut chunk = [0; 256];
+        let count = master.read(&mut chunk).unwrap();
+        seen.push_str(&String::from_utf8_lossy(&chunk[..count]));
+    }
+    assert!(seen.starts_with("on a terminal\r\n"), "{seen:?}");
+    let init = case.init();
+    master.write_all(b"\x04").unwrap();
+    await_end(&init);
+}
+
+#[test]
+fn spec_and_features_are_json() {
+    let case = Case::new(&["/bin/true"]);
+    case.refused(&["spec"], 1, "File config.json exists. Remove it first");
+    fs::remove_file(case.path("config.json")).unwrap();
+    case.good(&["spec"]);
+    let spec: Value = serde_json::from_slice(&fs::read(case.path("config.json")).unwrap()).unwrap();
+    assert_eq!(spec["root"]["path"], "rootfs");
+    let features: Value = serde_json::from_str(&case.good(&["features"])).unwrap();
+    assert_eq!(features["linux"]["cgroup"]["systemd"], false);
+    let version: Output = case.command(&["--version"]).output().unwrap();
+    assert!(
+        String::from_utf8(version.stdout)
+            .unwrap()
+            .starts_with("wharf runtime version ")
+    );
+}
+
+#[test]
+fn hooks_after_start_and_end_get_the_state() {
+    let case = Case::new(&["/bin/true"]);
+    let out = case.path("hooks");
+    case.configure(|spec| {
+        let hook = |name: &str| json!([{"path": "/bin/sh", "args": ["sh", "-c", format!("echo {name} >> {0}; cat >> {0}", out.display())]}]);
+        spec["hooks"] = json!({"poststart": hook("after-start"), "poststop": hook("after-end")});
+    });
+    case.good(&["run", &case.id]);
+    let text = fs::read_to_string(out).unwrap();
+    let (start, end) = text.split_once("after-end\n").unwrap();
+    assert!(
+        start.starts_with("after-start\n") && start.contains("\"running\""),
+        "{text}"
+    );
+    assert!(
+        end.contains("\"stopped\"") && end.contains(&case.id),
+        "{text}"
+    );
+}

@@ -215,6 +215,13 @@ impl Plan {
         }
     }
 
+    /// Whether `--from` names a stage before the step's.
+    pub fn names_stage(&self, step: usize, from: &str) -> bool {
+        let stage = self.steps[step].stage;
+        let is_number = from.parse().is_ok_and(|number: usize| number < stage);
+        is_number || self.stage_named(from, stage).is_some()
+    }
+
     /// Why `--from` can't be what it says; `None`: it may be an image.
     pub fn wrong_from(&self, step: usize, from: &str) -> Option<String> {
         let number: usize = from.parse().ok()?;

@@ -366,9 +366,19 @@ impl Job<'_> {
         }
         self.announce(&key);
         let layer = self.layer(move |root| {
-            let root = crate::place::Root::new(root);
-            root.make_folders(std::path::Path::new(&path), Default::default())
-                .map(|_| ())
+            let made =
+                crate::place::Root::new(root).make_folders(path.as_ref(), Default::default());
+            match made {
+                Ok(_) => Ok(()),
+                Err(Error::Io { source, .. })
+                    if source.kind() == std::io::ErrorKind::NotADirectory =>
+                {
+                    Err(Error::Invalid(format!(
+                        "Cannot mkdir: {path} is not a directory"
+                    )))
+                }
+                Err(e) => Err(e),
+            }
         });
         let entry = with_layer(created_by, &layer.await?);
         self.finish(next, entry, &[key]).await
@@ -457,6 +467,12 @@ impl Job<'_> {
         };
         if let Some(wrong) = self.build.plan.wrong_from(self.index, from) {
             return Err(Error::Invalid(wrong));
+        }
+        // The graph was made before the base image, and with it the trigger, was known.
+        if self.other.is_none() && self.build.plan.names_stage(self.index, from) {
+            return Err(Error::Invalid(format!(
+                "invalid from flag value {from}: an ONBUILD trigger can't copy from a stage here; copy in the Dockerfile itself, or name an image"
+            )));
         }
         let image = match self.other {
             Some(state) => state.image.clone(),

@@ -151,6 +151,10 @@ async fn failures_name_the_command_and_leave_nothing() {
         "No image was generated. Is your Dockerfile empty?"
     );
     assert_eq!(
+        kit.fails("FROM base\nWORKDIR /etc/passwd").await,
+        "Cannot mkdir: /etc/passwd is not a directory"
+    );
+    assert_eq!(
         kit.fails("FROM ${X}").await,
         "base name (${X}) should not be blank"
     );

@@ -365,6 +365,53 @@ fn the_console_socket_gets_the_terminal() {
 }
 
 #[test]
+fn a_group_left_frozen_is_refused_rather_than_waited_for() {
+    let case = Case::new(&["/bin/sleep", "1000"]);
+    let path = format!("/wharf-runtime-cli/{}-frozen", case.id);
+    let group = wharf_cgroup::create(&path).unwrap();
+    group.freeze().unwrap();
+    case.configure(|spec| spec["linux"]["cgroupsPath"] = json!(path));
+    case.refused(&["create", &case.id], 1, "exists and is frozen");
+    group.thaw().unwrap();
+    group.delete().unwrap();
+}
+
+#[test]
+fn a_creation_cut_off_is_cleaned_up_by_its_control_group() {
+    let case = Case::new(&["/bin/sleep", "1000"]);
+    case.good(&["create", &case.id]);
+    let init = case.init();
+    fs::write(case.path("state").join(&case.id).join("state.json"), "").unwrap();
+    case.good(&["delete", "--force", &case.id]);
+    await_end(&init);
+    assert_eq!(fs::read_dir(case.path("state")).unwrap().count(), 0);
+}
+
+#[test]
+fn system_calls_that_the_filter_asks_about_go_to_the_agent() {
+    let case = Case::new(&["/bin/sleep", "1000"]);
+    let listener = UnixListener::bind(case.path("agent")).unwrap();
+    case.configure(|spec| {
+        spec["linux"]["seccomp"] = json!({
+            "defaultAction": "SCMP_ACT_ALLOW",
+            "listenerPath": case.path("agent"),
+            "listenerMetadata": "ours",
+            "syscalls": [{"names": ["mkdir"], "action": "SCMP_ACT_NOTIFY"}],
+        });
+    });
+    case.good(&["create", &case.id]);
+    let (mut connection, _) = listener.accept().unwrap();
+    let mut text = String::new();
+    connection.read_to_string(&mut text).unwrap();
+    let message: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(message["fds"], json!(["seccompFd"]));
+    assert_eq!(
+        (&message["metadata"], &message["pid"]),
+        (&json!("ours"), &case.state()["pid"])
+    );
+}
+
+#[test]
 fn spec_and_features_are_json() {
     let case = Case::new(&["/bin/true"]);
     case.refused(&["spec"], 1, "File config.json exists. Remove it first");

@@ -98,7 +98,8 @@ impl Bundle {
     pub fn create(&self, parsed: &Parsed, folder: &NewFolder, gate: Gate) -> Outcome<Created> {
         // Before there is a process: whoever finds this folder without a state can clean up by it.
         state::write(&folder.path.join("config.json"), &self.text, 0o600)?;
-        let mut created = crate::create(CreateRequest {
+        check_thawed(&crate::cgroup_path(&self.spec, parsed.id()))?;
+        let request = CreateRequest {
             id: parsed.id(),
             bundle: &self.path,
             spec: &self.spec,
@@ -112,7 +113,9 @@ impl Bundle {
             preserve_fds: preserved(parsed)?,
             no_pivot: parsed.has("no-pivot"),
             gate,
-        })?;
+        };
+        let mut created = crate::create(request)?;
+        self.hand_over_listener(parsed.id(), created.pid, created.listener.take())?;
         hand_over_terminal(
             parsed,
             created
@@ -131,6 +134,36 @@ impl Bundle {
         state::write(&folder.path.join("state.json"), &text, 0o600)?;
         write_pid_file(parsed, created.pid)?;
         Ok(created)
+    }
+
+    /// Hands the system calls that the filter asks about to the agent that the configuration names (runtime-spec,
+    /// "The Container Process State").
+    fn hand_over_listener(&self, id: &str, pid: i32, listener: Option<OwnedFd>) -> Outcome<()> {
+        let Some(listener) = listener else {
+            return Ok(());
+        };
+        let linux = self.spec.linux().as_ref();
+        let seccomp = linux.and_then(|linux| linux.seccomp().as_ref());
+        let path = seccomp.and_then(|seccomp| seccomp.listener_path().as_ref());
+        let Some(path) = path else {
+            return Err(Failure::new(
+                "the seccomp profile has SCMP_ACT_NOTIFY but no listenerPath",
+            ));
+        };
+        let state = crate::state_json(id, "creating", pid, &self.path, &self.spec);
+        let state: serde_json::Value = serde_json::from_str(&state)
+            .map_err(|e| Failure::new(format!("write the state: {e}")))?;
+        let metadata = seccomp.and_then(|seccomp| seccomp.listener_metadata().clone());
+        let message = serde_json::json!({
+            "ociVersion": self.spec.version(),
+            "fds": ["seccompFd"],
+            "pid": pid,
+            "metadata": metadata.unwrap_or_default(),
+            "state": state,
+        });
+        send_descriptor(path, message.to_string().as_bytes(), listener.as_fd()).map_err(failed(
+            format!("send the seccomp listener to {}", path.display()),
+        ))
     }
 }
 
@@ -189,28 +222,41 @@ fn listen(folder: &Path) -> Outcome<OwnedFd> {
     Ok(socket)
 }
 
-/// Sends the terminal's master to the caller's socket (SCM_RIGHTS), as containerd and conmon expect it.
+/// Sends the terminal's master to the caller's socket, as containerd and conmon expect it.
 pub fn hand_over_terminal(parsed: &Parsed, master: Option<OwnedFd>) -> Outcome<()> {
     let (Some(path), Some(master)) = (parsed.get("console-socket"), master) else {
         return Ok(());
     };
-    let what = format!("send the terminal to the console socket {path}");
+    // The name that runc sends along; some receivers read it, all want a byte at least.
+    send_descriptor(Path::new(path), b"/dev/ptmx", master.as_fd()).map_err(failed(format!(
+        "send the terminal to the console socket {path}"
+    )))
+}
+
+/// One descriptor with some bytes to a listening unix socket (SCM_RIGHTS).
+fn send_descriptor(path: &Path, bytes: &[u8], descriptor: BorrowedFd<'_>) -> std::io::Result<()> {
     let socket = rustix::net::socket_with(
         AddressFamily::UNIX,
         SocketType::STREAM,
         SocketFlags::CLOEXEC,
         None,
-    )
-    .map_err(failed(&what))?;
-    let address = SocketAddrUnix::new(path).map_err(failed(&what))?;
-    rustix::net::connect(&socket, &address).map_err(failed(&what))?;
+    )?;
+    rustix::net::connect(&socket, &SocketAddrUnix::new(path)?)?;
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut control = SendAncillaryBuffer::new(&mut space);
-    let descriptors: [BorrowedFd<'_>; 1] = [master.as_fd()];
+    let descriptors = [descriptor];
     control.push(SendAncillaryMessage::ScmRights(&descriptors));
-    // The name that runc sends along; some receivers read it, all want a byte at least.
-    let name = IoSlice::new(b"/dev/ptmx");
-    rustix::net::sendmsg(&socket, &[name], &mut control, SendFlags::NOSIGNAL)
-        .map_err(failed(&what))?;
+    let bytes = [IoSlice::new(bytes)];
+    rustix::net::sendmsg(&socket, &bytes, &mut control, SendFlags::NOSIGNAL)?;
     Ok(())
+}
+
+/// A process that joins a frozen group stops there, and we would wait for it for ever.
+fn check_thawed(path: &str) -> Outcome<()> {
+    match wharf_cgroup::open(path) {
+        Ok(group) if group.is_frozen().unwrap_or(false) => Err(Failure::new(format!(
+            "control group {path} exists and is frozen: another container uses it, or has left it"
+        ))),
+        _ => Ok(()),
+    }
 }

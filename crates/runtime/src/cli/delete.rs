@@ -27,10 +27,12 @@ fn delete(global: &Global, parsed: &Parsed) -> Outcome {
     let (id, force) = (parsed.id(), parsed.has("force"));
     let folder = global.root.join(id);
     state::check_id(id)?;
-    if force && !folder.join("state.json").exists() {
-        return remove_unfinished(&folder, id);
-    }
-    let container = Container::open(global, id)?;
+    let container = match Container::open(global, id) {
+        Ok(container) => container,
+        // Without a state that can be read, processes are found by the control group alone.
+        Err(_) if force => return remove_unfinished(&folder, id),
+        Err(failure) => return Err(failure),
+    };
     let _lock = container.lock()?;
     match container.status() {
         Status::Stopped => {}

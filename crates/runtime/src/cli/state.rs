@@ -258,7 +258,8 @@ pub fn read(path: &Path) -> Outcome<Option<Vec<u8>>> {
     Ok(Some(text))
 }
 
-/// Writes a file so that it is there whole or not at all.
+/// Writes a file so that it is there whole or not at all, whenever this process is killed. Nothing is flushed to the
+/// disk: after a crash of the machine no process is left that the file could tell of.
 pub fn write(path: &Path, text: &[u8], mode: u32) -> Outcome<()> {
     let mut name = std::ffi::OsString::from(".");
     name.push(path.file_name().unwrap_or_default());
@@ -269,7 +270,6 @@ pub fn write(path: &Path, text: &[u8], mode: u32) -> Outcome<()> {
         let options = options.write(true).create(true).truncate(true).mode(mode);
         let mut file = options.open(&new)?;
         file.write_all(text)?;
-        file.sync_data()?;
         fs::rename(&new, path)
     };
     save().map_err(failed(format!("write {}", path.display())))

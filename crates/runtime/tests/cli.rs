@@ -13,6 +13,7 @@ use std::process::{Command, Output, Stdio};
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags};
 use rustix::process::{Pid, PidfdFlags};
+use rustix::pty::OpenptFlags;
 use serde_json::{Value, json};
 
 /// A bundle, a state root, and one container; all of it goes with the value.
@@ -362,6 +363,71 @@ fn the_console_socket_gets_the_terminal() {
     let init = case.init();
     master.write_all(b"\x04").unwrap();
     await_end(&init);
+}
+
+#[test]
+fn run_joins_the_callers_terminal_to_the_containers() {
+    let case = Case::new(&["/bin/sh", "-c", "stty size; read x; echo got-$x; exit 9"]);
+    case.configure(|spec| spec["process"]["terminal"] = json!(true));
+    let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
+    let master = rustix::pty::openpt(flags).unwrap();
+    rustix::pty::unlockpt(&master).unwrap();
+    let slave = rustix::pty::ioctl_tiocgptpeer(&master, flags).unwrap();
+    let mut size = rustix::termios::tcgetwinsize(&slave).unwrap();
+    (size.ws_row, size.ws_col) = (40, 100);
+    rustix::termios::tcsetwinsize(&slave, size).unwrap();
+    let mut run = case
+        .command(&["run", &case.id])
+        .stdin(slave.try_clone().unwrap())
+        .stdout(slave.try_clone().unwrap())
+        .spawn()
+        .unwrap();
+    let mut master = fs::File::from(master);
+    let mut seen = String::new();
+    let mut read_until = |master: &mut fs::File, words: &str| {
+        while !seen.contains(words) {
+            let mut chunk = [0; 256];
+            let count = master.read(&mut chunk).unwrap();
+            seen.push_str(&String::from_utf8_lossy(&chunk[..count]));
+        }
+    };
+    read_until(&mut master, "40 100\r\n");
+    // A carriage return is what a key sends; the container's terminal, not the caller's, makes a line's end of it.
+    master.write_all(b"abc\r").unwrap();
+    read_until(&mut master, "got-abc\r\n");
+    assert_eq!(run.wait().unwrap().code(), Some(9));
+    let modes = rustix::termios::tcgetattr(&slave).unwrap().local_modes;
+    assert!(
+        modes.contains(rustix::termios::LocalModes::ICANON),
+        "not set back"
+    );
+}
+
+#[test]
+fn descriptors_go_on_when_asked_for_and_else_not() {
+    let case = Case::new(&["/bin/sh", "-c", "cat <&3; ls /proc/self/fd | wc -l"]);
+    symlink("busybox", case.path("rootfs/bin/ls")).unwrap();
+    symlink("busybox", case.path("rootfs/bin/wc")).unwrap();
+    fs::write(case.path("given"), "given\n").unwrap();
+    let run = |flag: &str| {
+        let line = format!(
+            "exec 3<given 4<given; exec {} --root state run {flag} {}",
+            env!("CARGO_BIN_EXE_wharf-runtime"),
+            case.id
+        );
+        let mut shell = Command::new("/bin/sh");
+        let output = shell
+            .args(["-c", &line])
+            .current_dir(case.folder.path())
+            .output();
+        String::from_utf8(output.unwrap().stdout).unwrap()
+    };
+    // Three streams, the one that ls reads the folder by, and what was passed.
+    assert_eq!(run("--preserve-fds 2"), "given\n6\n");
+    assert_eq!(run("--preserve-fds=1"), "given\n5\n");
+    assert_eq!(run(""), "4\n");
+    let words = "please check that preserved-fd";
+    case.refused(&["run", "--preserve-fds", "40", &case.id], 1, words);
 }
 
 #[test]

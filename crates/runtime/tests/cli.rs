@@ -275,7 +275,13 @@ fn the_hosts_program_cannot_be_written_to_from_inside() {
     let case = Case::new(&["/bin/sleep", "1000"]);
     // A copy that nothing else runs: a program that runs is busy for everybody, protected or not.
     let program = case.path("runtime");
-    fs::copy(env!("CARGO_BIN_EXE_wharf-runtime"), &program).unwrap();
+    // By another process: a child of a test that runs beside this one would inherit our descriptor for a moment, and
+    // the copy would be busy.
+    let copied = Command::new("cp")
+        .arg(env!("CARGO_BIN_EXE_wharf-runtime"))
+        .arg(&program)
+        .status();
+    assert!(copied.unwrap().success());
     let created = Command::new(&program)
         .arg("--root")
         .arg(case.path("state"))

@@ -247,19 +247,19 @@ fn namespaces(client: Client) {
         "run",
         "-d",
         "--name",
-        "a",
+        "web",
         "-h",
         "k8s-for-beginners",
         "nginx",
     ]);
-    let pid = house.inspect("{{.State.Pid}}", "a");
+    let pid = house.inspect("{{.State.Pid}}", "web");
     for kind in ["mnt", "pid", "net", "ipc", "uts"] {
         let own = house.sandbox.sh(&format!("readlink /proc/{pid}/ns/{kind}"));
         let machine = house.sandbox.sh(&format!("readlink /proc/1/ns/{kind}"));
         assert_ne!(own.ok(), machine.ok(), "{kind}");
     }
-    assert_eq!(house.run(&["exec", "a", "hostname"]), "k8s-for-beginners");
-    let processes = house.run(&["exec", "a", "ps"]);
+    assert_eq!(house.run(&["exec", "web", "hostname"]), "k8s-for-beginners");
+    let processes = house.run(&["exec", "web", "ps"]);
     assert!(
         processes
             .lines()
@@ -273,7 +273,7 @@ fn namespaces(client: Client) {
     let plain = house.run(&["run", "-d", "--name", "plain", "busybox", "sleep", "1000"]);
     assert_eq!(house.run(&["exec", "plain", "hostname"]), plain[..12]);
 
-    let joined = house.run(&["run", "--rm", "--pid", "container:a", "busybox", "ps"]);
+    let joined = house.run(&["run", "--rm", "--pid", "container:web", "busybox", "ps"]);
     assert!(joined.contains("nginx"), "{joined}");
     let host = house.run(&["run", "--rm", "--pid", "host", "busybox", "ps"]);
     assert!(host.contains("wharf"), "{host}");
@@ -281,7 +281,7 @@ fn namespaces(client: Client) {
         "run",
         "--rm",
         "--net",
-        "container:a",
+        "container:web",
         "netshoot",
         "curl",
         "-s",
@@ -289,9 +289,9 @@ fn namespaces(client: Client) {
     ]);
     assert!(page.contains("Welcome to nginx!"), "{page}");
     house.run(&[
-        "run", "-d", "--name", "h", "--net", "host", "busybox", "sleep", "1000",
+        "run", "-d", "--name", "open", "--net", "host", "busybox", "sleep", "1000",
     ]);
-    let pid = house.inspect("{{.State.Pid}}", "h");
+    let pid = house.inspect("{{.State.Pid}}", "open");
     let (own, machine) = (
         format!("readlink /proc/{pid}/ns/net"),
         "readlink /proc/1/ns/net",

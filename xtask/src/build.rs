@@ -21,6 +21,12 @@ pub fn release() -> Result<PathBuf> {
     Ok(folder().join("wharf"))
 }
 
+/// Builds the binary that the tests run: not optimised, with checks; returns its path.
+pub fn debug() -> Result<PathBuf> {
+    run(cargo().args(["build", "-p", "wharf"]))?;
+    Ok(wharf_testkit::workspace_dir().join("target/debug/wharf"))
+}
+
 /// Builds the example programs.
 pub fn examples() -> Result {
     build(&[

@@ -12,7 +12,7 @@ use crate::{Result, build, packages};
 pub fn demo() -> Result {
     packages::install(packages::FOR_IMAGES)?;
     packages::install(packages::FOR_DEMO)?;
-    crate::images::make()?;
+    crate::images::make(build::release)?;
     let show = Show {
         sandbox: Sandbox::new(build::release()?),
     };

@@ -1,7 +1,7 @@
 //! The test images: archives made from Debian packages, then pushed to a registry of Wharf's own.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use wharf_testkit::images;
@@ -9,16 +9,16 @@ use wharf_testkit::sandbox::{REGISTRY, Sandbox};
 
 use crate::{Result, build, run};
 
-/// Makes archives, examples and registry, as far as they are not there.
-pub fn make() -> Result {
+/// Makes archives, examples and registry, as far as they are not there; `wharf` builds the binary that fills the
+/// registry.
+pub fn make(wharf: fn() -> Result<PathBuf>) -> Result {
     build::examples()?;
     images::make_all();
     let registry = images::registry_location();
     if registry.exists() {
         return Ok(());
     }
-    let wharf = build::release()?;
-    fill(&wharf, &registry)
+    fill(&wharf()?, &registry)
 }
 
 /// Pushes every image to a registry whose folder then becomes the one that tests copy.

@@ -30,7 +30,9 @@ fn main() -> ExitCode {
         Some("demo") => demo::demo(),
         Some("test") => test::test(&args[1..]),
         Some("check") => check::check(),
-        Some("images") => packages::install(packages::FOR_IMAGES).and_then(|()| images::make()),
+        Some("images") => {
+            packages::install(packages::FOR_IMAGES).and_then(|()| images::make(build::debug))
+        }
         Some("build") => build::release().map(|path| println!("{}", path.display())),
         Some("bench") => test::bench(&args[1..]),
         _ => Err(USAGE.to_owned()),

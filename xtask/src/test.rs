@@ -2,7 +2,7 @@
 
 use std::process::{Command, Stdio};
 
-use crate::{Result, cargo, check, images, packages, run};
+use crate::{Result, build, cargo, check, images, packages, run};
 
 /// Installs what is needed, makes the images, then runs the checks and all tests. Arguments go to the test runner.
 pub fn test(args: &[String]) -> Result {
@@ -10,7 +10,7 @@ pub fn test(args: &[String]) -> Result {
     packages::install(packages::FOR_DEMO)?;
     packages::install(packages::FOR_TESTS)?;
     check::check()?;
-    images::make()?;
+    images::make(build::debug)?;
     let mut command = cargo();
     if has_nextest() {
         command.args(["nextest", "run", "--workspace", "--no-fail-fast"]);
@@ -24,7 +24,7 @@ pub fn test(args: &[String]) -> Result {
 pub fn bench(args: &[String]) -> Result {
     packages::install(packages::FOR_IMAGES)?;
     packages::install(packages::FOR_TESTS)?;
-    images::make()?;
+    images::make(build::release)?;
     let wharf = crate::build::release()?;
     run(cargo()
         .args(["bench", "-p", "wharf", "--bench", "side_by_side", "--"])

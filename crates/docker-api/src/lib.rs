@@ -1,9 +1,34 @@
 //! Docker Engine HTTP API, versions 1.24 up to the newest, on engine, build and image. The only room that
 //! knows Docker's JSON.
 #![forbid(unsafe_code)]
+#![recursion_limit = "256"]
+
+mod answer;
+mod archives;
+mod builds;
+mod container_json;
+mod container_request;
+mod containers;
+mod execs;
+mod filters;
+mod images;
+mod networks;
+mod request;
+mod route;
+mod serve;
+mod streams;
+mod system;
+mod volumes;
 
 use wharf_build::Builder;
 use wharf_engine::Engine;
+
+pub use serve::serve;
+
+/// Newest version spoken.
+pub(crate) const VERSION: (u32, u32) = (1, 51);
+/// Oldest version spoken.
+pub(crate) const VERSION_MIN: (u32, u32) = (1, 24);
 
 /// What the API serves.
 #[derive(Debug, Clone)]
@@ -23,14 +48,4 @@ pub enum Listener {
     Unix(tokio::net::UnixListener),
     /// Plain TCP.
     Tcp(tokio::net::TcpListener),
-}
-
-/// Serves until `shutdown` ends; requests under way are let finish for a moment.
-pub async fn serve(
-    api: Api,
-    listeners: Vec<Listener>,
-    shutdown: impl Future<Output = ()> + Send,
-) -> std::io::Result<()> {
-    let _ = (api, listeners, shutdown);
-    todo!()
 }

@@ -157,16 +157,21 @@ impl Engine {
             )
         };
         if auto_remove {
-            let options = RemoveOptions {
-                force: false,
-                volumes: true,
-                link: false,
-            };
-            if let Err(error) = self.remove(&entry.id, options).await {
-                tracing::warn!(container = entry.id, %error, "the ended container could not be removed");
-            }
+            self.remove_ended(&entry).await;
         } else if restart {
             self.restart_later(entry);
+        }
+    }
+
+    /// Removes a container that was to go with its end, its anonymous volumes too.
+    pub(crate) async fn remove_ended(&self, entry: &Entry) {
+        let options = RemoveOptions {
+            force: false,
+            volumes: true,
+            link: false,
+        };
+        if let Err(error) = self.remove(&entry.id, options).await {
+            tracing::warn!(container = entry.id, %error, "the ended container could not be removed");
         }
     }
 

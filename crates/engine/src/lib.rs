@@ -50,6 +50,7 @@ mod volume_copy;
 pub use error::{Error, Kind, Result};
 pub use spec::*;
 pub use view::*;
+pub use wharf_net::Protocol;
 
 use std::path::PathBuf;
 use std::pin::Pin;

@@ -223,10 +223,13 @@ impl Engine {
                         ),
                     )
                 })?;
-            Ok(last.unwrap_or(Exit {
+            let last = last.unwrap_or(Exit {
                 exit_code: code,
                 error: None,
-            }))
+            });
+            // Who waits for the removal is not told of a start that failed: the starter is.
+            let error = last.error.filter(|_| condition != WaitCondition::Removed);
+            Ok(Exit { error, ..last })
         }))
     }
 }

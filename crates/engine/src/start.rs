@@ -44,34 +44,19 @@ impl Engine {
     /// Starts a created or stopped container. `Kind::NotModified` when it runs already.
     pub async fn start(&self, container: &str) -> Result<()> {
         let entry = self.inner.containers.find(container)?;
-        let _gate = entry.gate.lock().await;
-        match entry.record().state.status {
-            Status::Running => {
-                return Err(Error::new(
-                    Kind::NotModified,
-                    format!("container {} runs already", entry.id),
-                ));
-            }
-            Status::Paused => {
-                return Err(Error::new(
-                    Kind::Conflict,
-                    "cannot start a paused container, try unpause instead",
-                ));
-            }
-            Status::Removing | Status::Dead => {
-                return Err(Error::new(
-                    Kind::Conflict,
-                    "container is marked for removal and cannot be started",
-                ));
-            }
-            _ => {}
-        }
+        let gate = entry.gate.lock().await;
+        startable(&entry)?;
         {
             let mut record = entry.record();
             record.stopped_by_user = false;
             record.restart_count = 0;
         }
-        self.start_locked(&entry).await
+        let outcome = self.start_locked(&entry).await;
+        drop(gate);
+        if outcome.is_err() && entry.record().spec.auto_remove {
+            self.remove_ended(&entry).await;
+        }
+        outcome
     }
 
     /// The start itself; the caller holds the container's gate.
@@ -296,6 +281,32 @@ impl Engine {
     pub fn start_trace(&self, container: &str) -> Result<Vec<(String, u64)>> {
         Ok(lock(&self.inner.containers.find(container)?.trace).clone())
     }
+}
+
+/// Whether a container is in a state from which it can be started.
+fn startable(entry: &Entry) -> Result<()> {
+    match entry.record().state.status {
+        Status::Running => {
+            return Err(Error::new(
+                Kind::NotModified,
+                format!("container {} runs already", entry.id),
+            ));
+        }
+        Status::Paused => {
+            return Err(Error::new(
+                Kind::Conflict,
+                "cannot start a paused container, try unpause instead",
+            ));
+        }
+        Status::Removing | Status::Dead => {
+            return Err(Error::new(
+                Kind::Conflict,
+                "container is marked for removal and cannot be started",
+            ));
+        }
+        _ => {}
+    }
+    Ok(())
 }
 
 /// What [`Engine::connect`] made.

@@ -83,11 +83,10 @@ fn create_or_say(
         host["ConsoleSize"] = json!([rows, columns]);
     }
     let platform = matches.text("platform");
-    if let Some(reference) = &reference {
-        body.insert("Image".into(), reference.familiar().into());
-        if pull == "always" {
-            pull_image(session, reference, platform, matches.on("quiet"))?;
-        }
+    if let Some(reference) = &reference
+        && pull == "always"
+    {
+        pull_image(session, reference, platform, matches.on("quiet"))?;
     }
     let path = Query::new()
         .some("name", matches.text("name"))

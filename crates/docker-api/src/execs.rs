@@ -1,0 +1,91 @@
+//! Further processes in a container.
+
+use axum::http::{Method, StatusCode};
+use serde_json::json;
+use wharf_engine::ExecSpec;
+
+use crate::answer::{Outcome, created, empty, json_answer};
+use crate::containers::size;
+use crate::request::json_body;
+use crate::route::{Call, page_not_found};
+use crate::streams::hijack;
+
+pub async fn create(call: Call, container: &str) -> Outcome {
+    let body = json_body(call.body).await?;
+    let list = |key: &str| {
+        body[key]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter_map(|v| v.as_str().map(str::to_owned))
+            .collect()
+    };
+    let flag = |key: &str| body[key].as_bool().unwrap_or(false);
+    let text = |key: &str| body[key].as_str().unwrap_or_default().to_owned();
+    let spec = ExecSpec {
+        cmd: list("Cmd"),
+        env: list("Env"),
+        user: text("User"),
+        working_dir: text("WorkingDir"),
+        tty: flag("Tty"),
+        privileged: flag("Privileged"),
+        attach_stdin: flag("AttachStdin"),
+        attach_stdout: flag("AttachStdout"),
+        attach_stderr: flag("AttachStderr"),
+        detach_keys: body["DetachKeys"]
+            .as_str()
+            .filter(|k| !k.is_empty())
+            .map(str::to_owned),
+        console_size: console_size(&body),
+    };
+    let id = call.api.engine.exec_create(container, spec).await?;
+    Ok(created(&json!({"Id": id})))
+}
+
+fn console_size(body: &serde_json::Value) -> Option<(u16, u16)> {
+    serde_json::from_value::<(u16, u16)>(body["ConsoleSize"].clone())
+        .ok()
+        .filter(|(h, w)| *h > 0 && *w > 0)
+}
+
+pub async fn route(method: &Method, words: &[&str], call: Call) -> Outcome {
+    match (method, words) {
+        (&Method::POST, [id, "start"]) => start(call, id).await,
+        (&Method::GET, [id, "json"]) => inspect(call, id),
+        (&Method::POST, [id, "resize"]) => {
+            let (height, width) = size(&call)?;
+            call.api.engine.exec_resize(id, height, width).await?;
+            Ok(empty(StatusCode::OK))
+        }
+        _ => Err(page_not_found()),
+    }
+}
+
+async fn start(mut call: Call, id: &str) -> Outcome {
+    let body = json_body(std::mem::take(&mut call.body)).await?;
+    let detach = body["Detach"].as_bool().unwrap_or(false);
+    let attached = call
+        .api
+        .engine
+        .exec_start(id, detach, console_size(&body))
+        .await?;
+    match attached {
+        Some(attached) => Ok(hijack(&mut call, attached)),
+        None => Ok(empty(StatusCode::OK)),
+    }
+}
+
+fn inspect(call: Call, id: &str) -> Outcome {
+    let exec = call.api.engine.exec_inspect(id)?;
+    let (entrypoint, arguments) = exec
+        .spec
+        .cmd
+        .split_first()
+        .map_or(("", &[][..]), |(first, rest)| (first.as_str(), rest));
+    Ok(json_answer(&json!({
+        "ID": exec.id, "Running": exec.running, "ExitCode": exec.exit_code, "Pid": exec.pid, "ContainerID": exec.container_id,
+        "ProcessConfig": {"tty": exec.spec.tty, "entrypoint": entrypoint, "arguments": arguments, "privileged": exec.spec.privileged, "user": exec.spec.user},
+        "OpenStdin": exec.spec.attach_stdin, "OpenStdout": exec.spec.attach_stdout, "OpenStderr": exec.spec.attach_stderr,
+        "CanRemove": false, "DetachKeys": exec.spec.detach_keys.unwrap_or_default(),
+    })))
+}

@@ -142,6 +142,7 @@ fn failures_to_start_carry_dockers_exit_codes_and_leave_nothing() {
 
 #[test]
 fn an_idle_supervisor_ends_with_its_daemon() {
+    bundle::install();
     let idle = Idle::spawn().unwrap();
     let pidfd = bundle::peer(&idle);
     drop(idle);

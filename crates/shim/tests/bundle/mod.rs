@@ -24,15 +24,20 @@ pub struct Bundle {
     pub spec: Value,
 }
 
+/// Installs the supervisor's program in this process.
+pub fn install() {
+    static INSTALL: Once = Once::new();
+    INSTALL.call_once(|| {
+        // Another build of the same supervisor can be put to the test, such as the one that is shipped.
+        let path = std::env::var_os("WHARF_SHIM")
+            .unwrap_or_else(|| env!("CARGO_BIN_EXE_wharf-shim").into());
+        client::install(fs::read(path).unwrap().leak()).unwrap();
+    });
+}
+
 impl Bundle {
     pub fn new(args: &[&str]) -> Bundle {
-        static INSTALL: Once = Once::new();
-        INSTALL.call_once(|| {
-            // Another build of the same supervisor can be put to the test, such as the one that is shipped.
-            let path = std::env::var_os("WHARF_SHIM")
-                .unwrap_or_else(|| env!("CARGO_BIN_EXE_wharf-shim").into());
-            client::install(fs::read(path).unwrap().leak()).unwrap();
-        });
+        install();
         let folder = tempfile::tempdir().unwrap();
         let root = folder.path().join("rootfs");
         for name in ["bin", "dev", "proc", "sys", "tmp", "etc", "../run"] {

@@ -36,6 +36,14 @@ impl Engine {
         );
         let entry = blocking(move || engine.create_blocking(name.as_deref(), spec)).await?;
         self.container_event(&entry, "create", &[]);
+        let folder = self.folder(&entry.id);
+        // Not waited for: a machine that loses power now has a container less that did nothing yet.
+        tokio::task::spawn_blocking(move || match Record::sync(&folder) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                tracing::warn!(%error, folder = %folder.display(), "the new container's record is not on disk yet");
+            }
+            _ => {}
+        });
         Ok(Created {
             id: entry.id.clone(),
             warnings,
@@ -79,7 +87,7 @@ impl Engine {
             stopped_by_user: false,
             spec,
         };
-        record.save(&folder, true)?;
+        record.save(&folder, false)?;
         let entry = Entry::new(record);
         self.inner.containers.insert(entry.clone());
         undo.keep();

@@ -125,7 +125,9 @@ impl Engine {
                 .parse()
                 .unwrap_or_else(|_| Timestamp::now()),
         );
-        if let Err(error) = record.save(&self.folder(&entry.id), true) {
+        // What is removed next need not outlive the machine.
+        let durable = !record.spec.auto_remove;
+        if let Err(error) = record.save(&self.folder(&entry.id), durable) {
             tracing::error!(container = entry.id, %error, "the exit could not be written down");
         }
         removing

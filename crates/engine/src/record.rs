@@ -46,6 +46,12 @@ impl Record {
         write_whole(&path, &bytes, durable).map_err(io(what()))
     }
 
+    /// Brings to disk what was saved without.
+    pub fn sync(folder: &Path) -> std::io::Result<()> {
+        File::open(folder.join(FILE))?.sync_all()?;
+        File::open(folder)?.sync_all()
+    }
+
     /// Reads the record of a folder.
     pub fn load(folder: &Path) -> Result<Record> {
         let path = folder.join(FILE);

@@ -43,7 +43,8 @@ impl Engine {
                 ));
             }
             record.state.status = Status::Removing;
-            record.save(&self.folder(&entry.id), true)?;
+            let durable = !record.spec.auto_remove;
+            record.save(&self.folder(&entry.id), durable)?;
         }
         self.remove_rest(&entry, options.volumes).await
     }

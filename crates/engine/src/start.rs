@@ -62,6 +62,8 @@ impl Engine {
     /// The start itself; the caller holds the container's gate.
     pub(crate) async fn start_locked(&self, entry: &Arc<Entry>) -> Result<()> {
         let outcome = self.try_start(entry).await;
+        // Not before: it would compete with the start for the processors.
+        self.refill();
         if let Err(error) = &outcome {
             self.start_failed(entry, error).await;
         }
@@ -135,12 +137,14 @@ impl Engine {
             Some(idle) => idle,
             None => blocking(|| Ok(Idle::spawn()?)).await?,
         };
-        self.refill();
         Ok(idle)
     }
 
-    /// Spawns a supervisor ahead, for the next start.
+    /// Spawns a supervisor ahead, for the next start, unless one waits.
     pub(crate) fn refill(&self) {
+        if lock(&self.inner.idle).is_some() {
+            return;
+        }
         let engine = self.clone();
         tokio::task::spawn_blocking(move || match Idle::spawn() {
             Ok(idle) => *lock(&engine.inner.idle) = Some(idle),

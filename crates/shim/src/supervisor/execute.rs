@@ -18,6 +18,7 @@ impl Supervisor {
     /// Runs a further process; its host PID.
     pub(super) fn execute(&mut self, head: ExecHead, mut message: Message) -> Result<i32, Refusal> {
         self.may_execute(&head.exec_id)?;
+        self.executed = true;
         let number = self.session_numbers.next();
         let mut session = Session::new(number, Some(head.exec_id.clone()), true);
         if let Some(streams) = head.attached {

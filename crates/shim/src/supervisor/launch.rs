@@ -196,6 +196,7 @@ fn try_launch(message: Message) -> Result<(Supervisor, OwnedFd), Refusal> {
         oom_killed: false,
         phase: Phase::Running,
         record: None,
+        executed: false,
         buffer: vec![0; BUFFER_BYTES],
     };
     supervisor.watch_oom();

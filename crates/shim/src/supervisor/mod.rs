@@ -104,6 +104,8 @@ struct Supervisor {
     phase: Phase,
     record: Option<ExitRecord>,
     buffer: Vec<u8>,
+    /// Something was executed since memory was given back: code that is needed rarely is mapped.
+    executed: bool,
 }
 
 impl Supervisor {
@@ -142,8 +144,12 @@ impl Supervisor {
         self.sessions.get_mut(&INIT)?.log.as_mut()
     }
 
-    /// A container that wrote much once may be silent for ever after.
+    /// A container that wrote much once may be silent for ever after, and what an exec took is needed by the next only.
     fn give_memory_back(&mut self) {
+        if std::mem::take(&mut self.executed) {
+            let _ = wharf_sys::program::forget();
+            wharf_sys::heap::trim();
+        }
         if let Some(log) = self.log().filter(|log| log.is_large()) {
             log.shrink();
             wharf_sys::heap::trim();
@@ -157,6 +163,9 @@ impl Supervisor {
                 return Some(0);
             }
             quiet = log.is_large().then(|| clock::monotonic_ms() + QUIET_MS);
+        }
+        if self.executed {
+            quiet = Some(clock::monotonic_ms() + QUIET_MS);
         }
         let sessions = self
             .sessions

@@ -42,12 +42,12 @@ impl House {
 
     #[track_caller]
     fn curl(&self, url: &str) -> String {
-        // A server that was just started needs a moment to listen; curl waits for it.
+        // A server that was just started needs a moment to listen: until then curl is refused, or cut off.
         let args = [
             "-sS",
             "--retry",
             "30",
-            "--retry-connrefused",
+            "--retry-all-errors",
             "--retry-delay",
             "1",
             "--max-time",

@@ -98,7 +98,7 @@ impl Show {
                 "-sS",
                 "--retry",
                 "20",
-                "--retry-connrefused",
+                "--retry-all-errors",
                 "--retry-delay",
                 "1",
                 "localhost:8080",

@@ -185,7 +185,7 @@ async fn layer_of(engine: &Engine, id: &str) -> Result<Layer, Error> {
     let images: Images = engine.images().clone();
     crate::blocking(move || {
         crate::mountpoints::clear(&snapshot)?;
-        Ok(images.commit_layer(&snapshot.key)?)
+        Ok(images.commit_layer(&snapshot.key, &[])?)
     })
     .await
 }

@@ -75,17 +75,17 @@ async fn build(call: Call) -> Outcome {
         .map_err(|message| {
             Refusal::bad(format!("the build context can't be unpacked: {message}"))
         })?;
-    Ok(run(call.api, request, context, call.query.flag("q")))
+    run(call.api, request, context, call.query.flag("q")).await
 }
 
-/// Runs the build; the client's going away ends it.
-fn run(
+/// Runs the build; the client's going away ends it. What fails before there is any news is a plain error.
+async fn run(
     api: Arc<crate::Api>,
     request: BuildRequest,
     context: tempfile::TempDir,
     quiet: bool,
-) -> axum::http::Response<axum::body::Body> {
-    let (sender, receiver) = mpsc::unbounded_channel::<Value>();
+) -> Outcome {
+    let (sender, mut receiver) = mpsc::unbounded_channel::<Value>();
     let news = sender.clone();
     let sink: EventSink = Arc::new(move |event| {
         let line = match event {
@@ -113,11 +113,16 @@ fn run(
         drop(context);
     });
     let guard = AbortOnDrop(task);
-    let lines =
+    let first = receiver.recv().await;
+    if let Some(message) = first.as_ref().and_then(|line| line["error"].as_str()) {
+        return Err(Refusal::bad(message));
+    }
+    let rest =
         futures_util::stream::unfold((receiver, guard), |(mut receiver, guard)| async move {
             receiver.recv().await.map(|line| (line, (receiver, guard)))
         });
-    json_lines(lines.boxed())
+    let lines = futures_util::stream::iter(first).chain(rest);
+    Ok(json_lines(lines.boxed()))
 }
 
 struct AbortOnDrop(tokio::task::JoinHandle<()>);

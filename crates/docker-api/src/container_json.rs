@@ -39,7 +39,7 @@ pub fn summary(engine: &Engine, c: &Container) -> Value {
         "Id": c.id, "Names": names, "Image": shown_image, "ImageID": c.image_id, "Command": command(c),
         "Created": c.created.as_second(), "Ports": port_list(c), "Labels": c.spec.labels, "State": c.state.status.as_str(),
         "Status": status(&c.state, Timestamp::now()), "HostConfig": {"NetworkMode": network_mode(&c.spec)},
-        "NetworkSettings": {"Networks": networks(c)}, "Mounts": mounts(&c.mounts),
+        "NetworkSettings": {"Networks": networks(engine, c)}, "Mounts": mounts(&c.mounts),
     })
 }
 
@@ -144,9 +144,17 @@ fn mac(bytes: [u8; 6]) -> String {
     bytes.map(|b| format!("{b:02x}")).join(":")
 }
 
-fn network(a: &NetworkAttachment) -> Value {
+fn network(engine: &Engine, a: &NetworkAttachment) -> Value {
     let e = a.endpoint.as_ref();
     let text = |t: Option<String>| t.unwrap_or_default();
+    // Only one of a container's networks has its default route; the others have a gateway all the same.
+    let gateway = |in_use: Option<String>, v6: bool| {
+        in_use.or_else(|| {
+            let network = engine.network(&a.network_id).ok().filter(|_| e.is_some())?;
+            let mut gateways = network.spec.ipam.into_iter().map(|pool| pool.gateway);
+            gateways.find(|gateway| !gateway.is_empty() && gateway.contains(':') == v6)
+        })
+    };
     let ipam = (a.spec.ipv4_address.is_some() || a.spec.ipv6_address.is_some()).then(|| {
         json!({"IPv4Address": text(a.spec.ipv4_address.map(|x| x.to_string())), "IPv6Address": text(a.spec.ipv6_address.map(|x| x.to_string()))})
     });
@@ -160,18 +168,18 @@ fn network(a: &NetworkAttachment) -> Value {
     json!({
         "IPAMConfig": ipam, "Links": list(&a.spec.links), "Aliases": list(&a.spec.aliases), "MacAddress": text(e.map(|e| mac(e.mac))),
         "DriverOpts": null, "GwPriority": a.spec.gw_priority, "NetworkID": a.network_id, "EndpointID": a.endpoint_id,
-        "Gateway": text(e.and_then(|e| e.gateway).map(|x| x.to_string())), "IPAddress": text(e.and_then(|e| e.ipv4).map(|x| x.to_string())),
-        "IPPrefixLen": e.filter(|e| e.ipv4.is_some()).map_or(0, |e| e.prefix), "IPv6Gateway": text(e.and_then(|e| e.gateway6).map(|x| x.to_string())),
+        "Gateway": text(gateway(e.and_then(|e| e.gateway).map(|x| x.to_string()), false)), "IPAddress": text(e.and_then(|e| e.ipv4).map(|x| x.to_string())),
+        "IPPrefixLen": e.filter(|e| e.ipv4.is_some()).map_or(0, |e| e.prefix), "IPv6Gateway": text(gateway(e.and_then(|e| e.gateway6).map(|x| x.to_string()), true)),
         "GlobalIPv6Address": text(e.and_then(|e| e.ipv6).map(|x| x.to_string())), "GlobalIPv6PrefixLen": e.filter(|e| e.ipv6.is_some()).map_or(0, |e| e.prefix6),
         "DNSNames": list(&a.dns_names),
     })
 }
 
-fn networks(c: &Container) -> Value {
+fn networks(engine: &Engine, c: &Container) -> Value {
     Value::Object(
         c.networks
             .iter()
-            .map(|(name, a)| (name.clone(), network(a)))
+            .map(|(name, a)| (name.clone(), network(engine, a)))
             .collect::<Map<_, _>>(),
     )
 }
@@ -233,7 +241,7 @@ fn network_settings(engine: &Engine, c: &Container) -> Value {
         .network("bridge")
         .ok()
         .and_then(|n| c.networks.get(&n.spec.name))
-        .map(network)
+        .map(|a| network(engine, a))
         .unwrap_or_default();
     let of = |key: &str| bridge.get(key).cloned().unwrap_or_else(|| json!(""));
     let number = |key: &str| bridge.get(key).cloned().unwrap_or_else(|| json!(0));
@@ -242,7 +250,7 @@ fn network_settings(engine: &Engine, c: &Container) -> Value {
         "LinkLocalIPv6Address": "", "LinkLocalIPv6PrefixLen": 0, "SecondaryIPAddresses": null, "SecondaryIPv6Addresses": null,
         "EndpointID": of("EndpointID"), "Gateway": of("Gateway"), "GlobalIPv6Address": of("GlobalIPv6Address"),
         "GlobalIPv6PrefixLen": number("GlobalIPv6PrefixLen"), "IPAddress": of("IPAddress"), "IPPrefixLen": number("IPPrefixLen"),
-        "IPv6Gateway": of("IPv6Gateway"), "MacAddress": of("MacAddress"), "Networks": networks(c),
+        "IPv6Gateway": of("IPv6Gateway"), "MacAddress": of("MacAddress"), "Networks": networks(engine, c),
     })
 }
 
@@ -277,6 +285,10 @@ fn config(c: &Container) -> Value {
     if let Some(h) = &s.healthcheck {
         value["Healthcheck"] = json!({"Test": h.test, "Interval": h.interval_ns, "Timeout": h.timeout_ns, "StartPeriod": h.start_period_ns,
             "StartInterval": h.start_interval_ns, "Retries": h.retries});
+        // What was not asked for is not shown.
+        if let Some(map) = value["Healthcheck"].as_object_mut() {
+            map.retain(|_, v| *v != json!(0));
+        }
     }
     for (key, field) in [
         ("StopSignal", json!(s.stop_signal)),

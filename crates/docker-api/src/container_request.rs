@@ -6,8 +6,8 @@ use std::net::IpAddr;
 use serde::Deserialize;
 use serde_json::Value;
 use wharf_engine::{
-    ContainerSpec, DeviceMapping, EndpointSpec, Healthcheck, LogDriver, MountKind, MountSpec,
-    PortBinding, Protocol, Resources, RestartPolicy, Ulimit,
+    ContainerSpec, DeviceMapping, EndpointSpec, Healthcheck, MountKind, MountSpec, PortBinding,
+    Protocol, Resources, RestartPolicy, Ulimit,
 };
 
 use crate::answer::{Outcome, Refusal};
@@ -213,11 +213,9 @@ fn fill_host(spec: &mut ContainerSpec, mut host: Host) -> Outcome<()> {
     spec.auto_remove = host.auto_remove;
     spec.restart = restart(&host.restart.name, host.restart.retries)?;
     if !host.log.driver.is_empty() {
-        spec.log = LogDriver {
-            driver: host.log.driver,
-            options: host.log.options,
-        };
+        spec.log.driver = host.log.driver;
     }
+    spec.log.options = host.log.options;
     spec.container_id_file = host.container_id_file;
     spec.storage_opt = host.storage_opt;
     spec.annotations = host.annotations;

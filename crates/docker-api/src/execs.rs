@@ -2,7 +2,7 @@
 
 use axum::http::{Method, StatusCode};
 use serde_json::json;
-use wharf_engine::ExecSpec;
+use wharf_engine::{Attached, ExecSpec, Kind};
 
 use crate::answer::{Outcome, created, empty, json_answer};
 use crate::containers::size;
@@ -64,14 +64,36 @@ pub async fn route(method: &Method, words: &[&str], call: Call) -> Outcome {
 async fn start(mut call: Call, id: &str) -> Outcome {
     let body = json_body(std::mem::take(&mut call.body)).await?;
     let detach = body["Detach"].as_bool().unwrap_or(false);
-    let attached = call
+    let tty = call.api.engine.exec_inspect(id)?.spec.tty;
+    let started = call
         .api
         .engine
         .exec_start(id, detach, console_size(&body))
-        .await?;
-    match attached {
-        Some(attached) => Ok(hijack(&mut call, attached)),
-        None => Ok(empty(StatusCode::OK)),
+        .await;
+    match started {
+        Ok(Some(attached)) => Ok(hijack(&mut call, attached)),
+        Ok(None) => Ok(empty(StatusCode::OK)),
+        // What can't be run is told where its output would be, and by its exit code.
+        Err(error) if !detach && error.kind == Kind::InvalidParameter => {
+            Ok(hijack(&mut call, last_words(&error.message, tty)))
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// A stream with nothing but a message in it.
+fn last_words(message: &str, tty: bool) -> Attached {
+    let text = format!("{message}\r\n");
+    let mut bytes = Vec::new();
+    if !tty {
+        bytes.extend([1, 0, 0, 0]);
+        bytes.extend((text.len() as u32).to_be_bytes());
+    }
+    bytes.extend(text.into_bytes());
+    Attached {
+        tty,
+        output: Box::pin(std::io::Cursor::new(bytes)),
+        input: Box::pin(tokio::io::sink()),
     }
 }
 

@@ -123,6 +123,7 @@ impl Engine {
                     root: engine.inner.images.mount(&entry.id)?,
                     path: "/".into(),
                     read_only: true,
+                    container: entry.record().name.clone(),
                 }),
                 _ => engine.inside(&entry, "/"),
             }

@@ -10,6 +10,7 @@ use wharf_shim::client::{AttachStreams, ExecLaunch};
 
 use crate::error_from::{blocking, io};
 use crate::index::{Entry, lock};
+use crate::start::{StartFailed, exit_code_of};
 use crate::{
     AttachOptions, Attached, Engine, Error, Exec, ExecSpec, Kind, Result, Status, capabilities,
     names, users,
@@ -121,11 +122,12 @@ impl Engine {
         let exec = self.claim_exec(exec)?;
         let entry = self.inner.containers.find(&exec.container_id)?;
         let outcome = self.run_exec(&entry, &exec, detach, console_size).await;
-        if outcome.is_err()
+        if let Err(error) = &outcome
+            && let exit_code = exit_code_of(error).unwrap_or(126)
             && let Some(known) = lock(&self.inner.execs).get_mut(&exec.id)
         {
             known.running = false;
-            known.exit_code = Some(126);
+            known.exit_code = Some(exit_code);
         }
         outcome
     }
@@ -281,12 +283,13 @@ fn into_attached(socket: UnixStream, tty: bool) -> Result<Attached> {
 
 fn exec_error(error: wharf_shim::client::Error) -> Error {
     match error {
-        wharf_shim::client::Error::Start { message, .. } => Error::new(
-            Kind::InvalidParameter,
-            format!(
+        wharf_shim::client::Error::Start { message, exit_code } => Error {
+            kind: Kind::InvalidParameter,
+            message: format!(
                 "OCI runtime exec failed: exec failed: unable to start container process: {message}: unknown"
             ),
-        ),
+            source: Some(Box::new(StartFailed(exit_code))),
+        },
         other => other.into(),
     }
 }
@@ -341,6 +344,7 @@ fn exec_process(
         "env": env,
         "cwd": cwd,
         "capabilities": {"bounding": set, "permitted": effective, "effective": effective},
+        "rlimits": crate::bundle::rlimits(&record.spec),
         "noNewPrivileges": record.spec.security_opt.iter().any(|o| o.starts_with("no-new-privileges") && !o.ends_with("false")),
     });
     serde_json::from_value(process).map_err(io("put the process's configuration together"))

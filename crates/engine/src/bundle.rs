@@ -14,6 +14,15 @@ use crate::{Engine, Error, Kind, Labels, Resources, Result, capabilities};
 const SHM_DEFAULT_BYTES: u64 = 64 * 1024 * 1024;
 const PATH_DEFAULT: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
+/// Where every container has something mounted: made in its snapshot if its image has no such place.
+pub(crate) const MOUNTPOINTS: &[&str] = &[
+    "dev",
+    "etc/hostname",
+    "etc/hosts",
+    "etc/resolv.conf",
+    "proc",
+    "sys",
+];
 const MASKED: &[&str] = &[
     "/proc/asound",
     "/proc/acpi",
@@ -105,12 +114,9 @@ impl Engine {
         let (masked, read_only) = if spec.privileged || unconfined("systempaths:unconfined") {
             (Vec::new(), Vec::new())
         } else {
-            let list = |paths: &[&str]| paths.iter().map(|p| (*p).to_owned()).collect::<Vec<_>>();
             (
-                spec.masked_paths.clone().unwrap_or_else(|| list(MASKED)),
-                spec.readonly_paths
-                    .clone()
-                    .unwrap_or_else(|| list(READ_ONLY)),
+                spec.masked_paths.clone().unwrap_or_default(),
+                spec.readonly_paths.clone().unwrap_or_default(),
             )
         };
         let mut sysctls = spec.sysctls.clone();
@@ -150,6 +156,15 @@ impl Engine {
     }
 }
 
+/// Paths of /proc and /sys that are hidden or read-only unless told otherwise.
+pub(crate) fn protect_system_paths(spec: &mut crate::ContainerSpec) {
+    if !spec.privileged {
+        let list = |paths: &[&str]| paths.iter().map(|p| (*p).to_owned()).collect();
+        spec.masked_paths.get_or_insert_with(|| list(MASKED));
+        spec.readonly_paths.get_or_insert_with(|| list(READ_ONLY));
+    }
+}
+
 fn process(record: &Record, facts: &Facts<'_>) -> Value {
     let spec = &record.spec;
     let set = capabilities::of(spec);
@@ -158,14 +173,6 @@ fn process(record: &Record, facts: &Facts<'_>) -> Value {
     } else {
         Vec::new()
     };
-    let limits: Vec<Value> = spec
-        .ulimits
-        .iter()
-        .map(|limit| {
-            let value = |n: i64| if n < 0 { u64::MAX } else { n.unsigned_abs() };
-            json!({"type": format!("RLIMIT_{}", limit.name.to_uppercase()), "soft": value(limit.soft), "hard": value(limit.hard)})
-        })
-        .collect();
     let mut process = json!({
         "terminal": spec.tty,
         "user": {"uid": facts.user.uid, "gid": facts.user.gid, "additionalGids": facts.user.additional_gids},
@@ -174,12 +181,23 @@ fn process(record: &Record, facts: &Facts<'_>) -> Value {
         "cwd": if spec.working_dir.is_empty() { "/" } else { &spec.working_dir },
         "capabilities": {"bounding": set, "permitted": effective, "effective": effective},
         "noNewPrivileges": spec.security_opt.iter().any(|o| o == "no-new-privileges" || o == "no-new-privileges:true" || o == "no-new-privileges=true"),
-        "rlimits": limits,
+        "rlimits": rlimits(spec),
     });
     if spec.oom_score_adj != 0 {
         process["oomScoreAdj"] = json!(spec.oom_score_adj);
     }
     process
+}
+
+/// Resource limits of the container's processes, execs included.
+pub(crate) fn rlimits(spec: &crate::ContainerSpec) -> Vec<Value> {
+    let value = |n: i64| if n < 0 { u64::MAX } else { n.unsigned_abs() };
+    spec.ulimits
+        .iter()
+        .map(|limit| {
+            json!({"type": format!("RLIMIT_{}", limit.name.to_uppercase()), "soft": value(limit.soft), "hard": value(limit.hard)})
+        })
+        .collect()
 }
 
 fn env(record: &Record, facts: &Facts<'_>) -> Vec<String> {

@@ -43,7 +43,10 @@ impl Engine {
         target: Option<&wharf_image::Reference>,
     ) -> Result<wharf_image::Image> {
         let base = self.inner.images.resolve(&record.image_id)?;
-        let layer = self.inner.images.commit_layer(&record.id)?;
+        let layer = self
+            .inner
+            .images
+            .commit_layer(&record.id, crate::bundle::MOUNTPOINTS)?;
         let mut image: Value = serde_json::from_slice(&base.config_bytes)
             .map_err(io("read the image's configuration"))?;
         let mut config = config_of(record);

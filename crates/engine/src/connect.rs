@@ -117,6 +117,7 @@ impl Engine {
             dns_names.sort();
             dns_names.dedup();
             attachment.dns_names = dns_names;
+            attachment.network_id.clone_from(&network.id);
             attachment.endpoint_id = endpoint_id;
             attachment.endpoint = Some(endpoint);
         }

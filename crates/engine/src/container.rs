@@ -107,7 +107,13 @@ impl Engine {
     pub async fn changes(&self, container: &str) -> Result<Vec<Change>> {
         let id = self.inner.containers.find(container)?.id.clone();
         let engine = self.clone();
-        blocking(move || Ok(engine.inner.images.changes(&id)?)).await
+        blocking(move || {
+            Ok(engine
+                .inner
+                .images
+                .changes(&id, crate::bundle::MOUNTPOINTS)?)
+        })
+        .await
     }
 
     /// Whether a container needs the image with this ID: its name, and whether it runs.

@@ -56,6 +56,7 @@ impl Engine {
         ImageDefaults::of(&image)?.merge_into(&mut spec);
         let argv = argv(&spec)?;
         self.qualify(&mut spec)?;
+        crate::bundle::protect_system_paths(&mut spec);
         let mut undo = Undo::default();
 
         let id = names::new_id()?;
@@ -185,7 +186,11 @@ impl Engine {
             wanted.push((mode.to_owned(), EndpointSpec::default()));
         }
         for (name, endpoint) in wanted {
-            let record = self.inner.networks.find(&name)?;
+            // One that does not exist yet may exist at the start, which says so if not.
+            let Ok(record) = self.inner.networks.find(&name) else {
+                networks.insert(name, NetworkAttachment::planned(String::new(), endpoint));
+                continue;
+            };
             if !record.has_dns() && !endpoint.aliases.is_empty() {
                 return Err(Error::new(
                     Kind::InvalidParameter,
@@ -200,14 +205,10 @@ impl Engine {
                     "user specified IP address is supported on user defined networks only",
                 ));
             }
-            let attachment = NetworkAttachment {
-                network_id: record.id.clone(),
-                endpoint_id: String::new(),
-                dns_names: Vec::new(),
-                spec: endpoint,
-                endpoint: None,
-            };
-            networks.insert(record.spec.name.clone(), attachment);
+            networks.insert(
+                record.spec.name.clone(),
+                NetworkAttachment::planned(record.id, endpoint),
+            );
         }
         Ok(networks)
     }

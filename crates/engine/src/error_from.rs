@@ -23,7 +23,11 @@ impl From<wharf_net::Error> for Error {
             E::Overlap(_) | E::AddressUnavailable(_) => Kind::Forbidden,
             _ => Kind::Internal,
         };
-        Error::with(kind, chain(&error), error)
+        let words = match &error {
+            E::Overlap(_) => "Pool overlaps with other one on this address space: ",
+            _ => "",
+        };
+        Error::with(kind, format!("{words}{}", chain(&error)), error)
     }
 }
 

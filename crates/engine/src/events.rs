@@ -64,16 +64,17 @@ impl Bus {
                 }
             }
         });
-        let all = stream::iter(past).chain(new);
         match until_ns {
-            None => Box::pin(all),
+            None => Box::pin(stream::iter(past).chain(new)),
             Some(until_ns) => {
                 let left_ns = until_ns.saturating_sub(now_ns()).max(0);
                 let end =
                     tokio::time::sleep(std::time::Duration::from_nanos(left_ns.unsigned_abs()));
                 let in_time =
                     move |event: &Event| futures_util::future::ready(event.time_ns <= until_ns);
-                Box::pin(all.take_while(in_time).take_until(end))
+                // The past is told whole, whatever the time is now.
+                let new = new.take_until(end);
+                Box::pin(stream::iter(past).chain(new).take_while(in_time))
             }
         }
     }

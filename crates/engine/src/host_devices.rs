@@ -46,6 +46,7 @@ pub(crate) fn all() -> Vec<Value> {
         "fd",
         "mqueue",
         "console",
+        "ptmx",
         ".udev",
         ".lxc",
         ".lxd-mounts",

@@ -18,15 +18,18 @@ pub(crate) struct Inside {
     pub path: PathBuf,
     /// May not be written to.
     pub read_only: bool,
+    /// The container's name.
+    pub container: String,
 }
 
 impl Engine {
     /// Opens the tree that holds `path`. A running container has everything mounted; of a stopped one the root is mounted
     /// where nobody sees it, and volumes are entered directly.
     pub(crate) fn inside(&self, entry: &Entry, path: &str) -> Result<Inside> {
-        let (pid, mounts, root_read_only) = {
+        let (container, pid, mounts, root_read_only) = {
             let record = entry.record();
             (
+                record.name.clone(),
                 record.state.pid,
                 record.mounts.clone(),
                 record.spec.read_only_rootfs,
@@ -55,6 +58,7 @@ impl Engine {
                 root,
                 path: wanted.into(),
                 read_only,
+                container,
             });
         }
         match mount.filter(|m| m.source.is_dir()) {
@@ -64,12 +68,14 @@ impl Engine {
                     root: open(&mount.source)?,
                     path: format!("/{}", rest.trim_start_matches('/')).into(),
                     read_only,
+                    container,
                 })
             }
             None => Ok(Inside {
                 root: self.inner.images.mount(&entry.id)?,
                 path: wanted.into(),
                 read_only,
+                container,
             }),
         }
     }
@@ -107,8 +113,9 @@ impl Inside {
                 Kind::NotFound => Error::new(
                     kind,
                     format!(
-                        "Could not find the file {} in container",
-                        self.path.display()
+                        "Could not find the file {} in container {}",
+                        self.path.display(),
+                        self.container
                     ),
                 ),
                 _ => Error::with(

@@ -104,12 +104,17 @@ impl ImageDefaults {
 /// The image's variables, overridden; a bare `KEY` takes one away.
 fn merge_env(image: Vec<String>, asked: &[String]) -> Vec<String> {
     let key = |entry: &str| entry.split('=').next().unwrap_or(entry).to_owned();
-    let mut merged: Vec<String> = image
-        .into_iter()
-        .filter(|entry| !asked.iter().any(|other| key(other) == key(entry)))
+    // The reference's order: what was asked for, then the rest of the image's.
+    let mut merged: Vec<String> = asked
+        .iter()
+        .filter(|entry| entry.contains('='))
+        .cloned()
         .collect();
-    // The order that programs see: the image's first, then what was asked for.
-    merged.extend(asked.iter().filter(|entry| entry.contains('=')).cloned());
+    merged.extend(
+        image
+            .into_iter()
+            .filter(|entry| !asked.iter().any(|other| key(other) == key(entry))),
+    );
     merged
 }
 

@@ -40,8 +40,13 @@ impl Bind {
             return Err(invalid(""));
         }
         if !target.starts_with('/') {
+            let kind = if source.starts_with('/') {
+                "bind"
+            } else {
+                "volume"
+            };
             return Err(invalid(&format!(
-                ": invalid mount config for type \"bind\": invalid mount path: '{target}' mount path must be absolute"
+                ": invalid mount config for type \"{kind}\": invalid mount path: '{target}' mount path must be absolute"
             )));
         }
         if clean(target) == "/" {
@@ -123,7 +128,10 @@ impl Engine {
             add(&mut resolved, self.resolve_mount(mount)?)?;
         }
         for other in &spec.volumes_from {
-            for point in self.mounts_of(other)? {
+            let points = self
+                .mounts_of(other)
+                .map_err(|e| Error::new(Kind::InvalidParameter, e.message))?;
+            for point in points {
                 if !resolved
                     .iter()
                     .any(|r| r.point.destination == point.destination)

@@ -260,7 +260,7 @@ impl Engine {
 
     async fn start_failed(&self, entry: &Arc<Entry>, error: &Error) {
         self.disconnect(entry).await;
-        let exit_code = exit_code_of(error);
+        let exit_code = exit_code_of(error).unwrap_or(128);
         {
             let mut record = entry.record();
             record.state.status = if record.state.started_at.is_some() {
@@ -348,14 +348,12 @@ fn launch_error(error: wharf_shim::client::Error) -> Error {
 /// Carries the exit code that Docker's convention gives a failed start.
 #[derive(Debug, thiserror::Error)]
 #[error("the container's process could not be started (exit code {0})")]
-struct StartFailed(i32);
+pub(crate) struct StartFailed(pub i32);
 
-fn exit_code_of(error: &Error) -> i32 {
-    let source = error
-        .source
-        .as_deref()
-        .and_then(|source| source.downcast_ref::<StartFailed>());
-    source.map_or(128, |failed| failed.0)
+/// The exit code that a failed start carries.
+pub(crate) fn exit_code_of(error: &Error) -> Option<i32> {
+    let source = error.source.as_deref()?;
+    source.downcast_ref::<StartFailed>().map(|failed| failed.0)
 }
 
 fn log_config(spec: &ContainerSpec, path: &std::path::Path) -> Result<LogConfig> {

@@ -62,13 +62,7 @@ impl Engine {
                     ),
                 ));
             }
-            let attachment = NetworkAttachment {
-                network_id: network.id.clone(),
-                endpoint_id: String::new(),
-                dns_names: Vec::new(),
-                spec: endpoint,
-                endpoint: None,
-            };
+            let attachment = NetworkAttachment::planned(network.id.clone(), endpoint);
             record
                 .networks
                 .insert(network.spec.name.clone(), attachment);

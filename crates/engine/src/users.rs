@@ -79,13 +79,16 @@ fn find(wanted: &str, group_add: &[String], passwd: &str, group: &str) -> Result
             .and_then(|fields| fields[3].parse().ok())
             .unwrap_or(0),
     };
-    let mut additional_gids = match (group_name, &entry) {
-        (None, Some(fields)) => groups_with_member(fields[0], group)
-            .into_iter()
-            .filter(|g| *g != gid)
-            .collect(),
-        _ => Vec::new(),
-    };
+    // The primary group comes first: a program that drops it keeps no rights that its files deny that very group
+    // (CVE-2022-36109).
+    let mut additional_gids = vec![gid];
+    if let (None, Some(fields)) = (group_name, &entry) {
+        additional_gids.extend(
+            groups_with_member(fields[0], group)
+                .into_iter()
+                .filter(|g| *g != gid),
+        );
+    }
     for extra in group_add {
         let gid = find_group(extra, group)?;
         if !additional_gids.contains(&gid) {
@@ -144,18 +147,18 @@ mod tests {
 
     #[test]
     fn users_by_name_and_number() {
-        assert_eq!(user(""), (0, 0, vec![10]));
-        assert_eq!(user("ann"), (1000, 1000, vec![10, 63]));
-        assert_eq!(user("1000"), (1000, 1000, vec![10, 63]));
-        assert_eq!(user("ann:wheel"), (1000, 10, vec![]));
-        assert_eq!(user("4711"), (4711, 0, vec![]));
-        assert_eq!(user("4711:4712"), (4711, 4712, vec![]));
-        assert_eq!(user("500"), (7, 8, vec![]), "a name of digits");
+        assert_eq!(user(""), (0, 0, vec![0, 10]));
+        assert_eq!(user("ann"), (1000, 1000, vec![1000, 10, 63]));
+        assert_eq!(user("1000"), (1000, 1000, vec![1000, 10, 63]));
+        assert_eq!(user("ann:wheel"), (1000, 10, vec![10]));
+        assert_eq!(user("4711"), (4711, 0, vec![0]));
+        assert_eq!(user("4711:4712"), (4711, 4712, vec![4712]));
+        assert_eq!(user("500"), (7, 8, vec![8]), "a name of digits");
         assert_eq!(
             find("ann", &["audio".into(), "99".into()], PASSWD, GROUP)
                 .unwrap()
                 .additional_gids,
-            [10, 63, 99]
+            [1000, 10, 63, 99]
         );
     }
 

@@ -59,11 +59,13 @@ pub(crate) fn check(spec: &ContainerSpec) -> Result<()> {
 }
 
 fn check_capabilities(spec: &ContainerSpec) -> Result<()> {
-    for name in spec.cap_add.iter().chain(&spec.cap_drop) {
+    let named = |list: &'static str| move |name| (list, name);
+    let added = spec.cap_add.iter().map(named("CapAdd"));
+    for (list, name) in added.chain(spec.cap_drop.iter().map(named("CapDrop"))) {
         if crate::capabilities::known(name).is_none() {
             return invalid(format!(
-                "invalid capability: {name:?}, unknown capability: \"CAP_{}\"",
-                name.to_uppercase()
+                "invalid {list}: unknown capability: \"CAP_{}\"",
+                name.to_uppercase().trim_start_matches("CAP_")
             ));
         }
     }

@@ -122,6 +122,19 @@ pub struct NetworkAttachment {
     pub endpoint: Option<Endpoint>,
 }
 
+impl NetworkAttachment {
+    /// To be made at the start.
+    pub(crate) fn planned(network_id: String, spec: crate::spec::EndpointSpec) -> Self {
+        NetworkAttachment {
+            network_id,
+            endpoint_id: String::new(),
+            spec,
+            dns_names: Vec::new(),
+            endpoint: None,
+        }
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct MountPoint {
     /// `bind`, `volume`, `tmpfs`.

@@ -8,15 +8,21 @@ use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags, Stat};
 use rustix::io::Errno;
 
 use crate::error::{io, io_with};
+use crate::mountpoints::Mountpoints;
 use crate::tar::{Entry, Kind, TarWriter};
 use crate::unpack::{Unpacked, show};
 use crate::{Change, ChangeKind, Result, whiteout, xattr};
 
 /// Writes a layer folder (an upper folder, or an unpacked layer) as a tar with OCI whiteouts. The order is by name,
 /// times are cut to seconds: the same folder gives the same bytes, now and when it is pushed later.
-pub(crate) fn write_layer<W: Write>(tree: BorrowedFd<'_>, output: W) -> Result<(Unpacked, W)> {
+pub(crate) fn write_layer<W: Write>(
+    tree: BorrowedFd<'_>,
+    mountpoints: Mountpoints<'_>,
+    output: W,
+) -> Result<(Unpacked, W)> {
     let mut walk = LayerWriter {
         tree,
+        mountpoints,
         tar: TarWriter::new(output),
         linked: HashMap::new(),
         buffer: vec![0; 256 * 1024],
@@ -33,6 +39,7 @@ pub(crate) fn write_layer<W: Write>(tree: BorrowedFd<'_>, output: W) -> Result<(
 
 struct LayerWriter<'a, W> {
     tree: BorrowedFd<'a>,
+    mountpoints: Mountpoints<'a>,
     tar: TarWriter<W>,
     /// Device and inode of files with several names → the first name.
     linked: HashMap<(u64, u64), Vec<u8>>,
@@ -65,6 +72,9 @@ impl<W: Write> LayerWriter<'_, W> {
                 Err(e) => return Err(io_with(|| format!("stat {}", show(&name)))(e)),
             };
             let full = join(path, &name);
+            if self.mountpoints.hide(&folder, &name, &full, &stat)? {
+                continue;
+            }
             if whiteout::is_whiteout(&stat) {
                 self.whiteout(&join(path, &[whiteout::PREFIX, &name].concat()))?;
             } else if name.starts_with(whiteout::PREFIX) {
@@ -186,7 +196,7 @@ fn entry_of(kind: Kind, path: Vec<u8>, stat: &Stat) -> Entry {
     entry
 }
 
-fn join(folder: &[u8], name: &[u8]) -> Vec<u8> {
+pub(crate) fn join(folder: &[u8], name: &[u8]) -> Vec<u8> {
     if folder.is_empty() {
         name.to_vec()
     } else {
@@ -225,7 +235,8 @@ pub(crate) fn sorted_names(folder: &OwnedFd) -> Result<Vec<Vec<u8>>> {
 }
 
 /// What an upper folder changes in the tree below it, in order of paths.
-pub(crate) fn changes(upper: BorrowedFd<'_>, lower: Option<BorrowedFd<'_>>) -> Result<Vec<Change>> {
+pub(crate) fn changes(upper: BorrowedFd<'_>, mountpoints: Mountpoints<'_>) -> Result<Vec<Change>> {
+    let lower = mountpoints.lower;
     let mut changes = Vec::new();
     let mut todo: Vec<Vec<u8>> = vec![Vec::new()];
     while let Some(path) = todo.pop() {
@@ -248,6 +259,9 @@ pub(crate) fn changes(upper: BorrowedFd<'_>, lower: Option<BorrowedFd<'_>>) -> R
                 rustix::fs::statat(below, name.as_slice(), AtFlags::SYMLINK_NOFOLLOW).ok()
             });
             let full = join(&path, &name);
+            if mountpoints.hide(&folder, &name, &full, &stat)? {
+                continue;
+            }
             let kind = match (whiteout::is_whiteout(&stat), old) {
                 (true, None) => continue,
                 (true, Some(_)) => ChangeKind::Deleted,
@@ -316,10 +330,15 @@ pub(crate) fn usage_bytes(tree: BorrowedFd<'_>) -> Result<u64> {
 }
 
 /// Writes a layer folder to anything that takes bytes, through a buffer.
-pub(crate) fn write_layer_at(path: &std::path::Path, output: &mut dyn Write) -> Result<Unpacked> {
+pub(crate) fn write_layer_at(
+    path: &std::path::Path,
+    mountpoints: Mountpoints<'_>,
+    output: &mut dyn Write,
+) -> Result<Unpacked> {
     let tree = std::fs::File::open(path).map_err(crate::error::io_at("open", path))?;
     Ok(write_layer(
         tree.as_fd(),
+        mountpoints,
         std::io::BufWriter::with_capacity(256 * 1024, output),
     )?
     .0)

@@ -12,6 +12,7 @@ mod images;
 mod intake;
 mod layers;
 mod manifest;
+mod mountpoints;
 mod overlay;
 mod pack;
 mod pull;

@@ -12,6 +12,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::error::io_at;
 use crate::layers::{LayerRecord, Staged};
+use crate::mountpoints::Mountpoints;
 use crate::store::Inner;
 use crate::{ChainId, Change, Error, Images, Layer, Result, Snapshot};
 
@@ -210,19 +211,28 @@ impl Images {
         }
     }
 
-    /// What a snapshot changes.
-    pub fn changes(&self, key: &str) -> Result<Vec<Change>> {
+    /// What a snapshot changes; `mountpoints` (paths without a leading slash) are passed over where they are empty.
+    pub fn changes(&self, key: &str, mountpoints: &[&str]) -> Result<Vec<Change>> {
         let snapshot = self.snapshot(key)?;
         let upper = File::open(&snapshot.upper).map_err(io_at("open", &snapshot.upper))?;
-        let lower = match snapshot.lower.as_slice() {
+        let lower = self.tree_below(&snapshot)?;
+        let mountpoints = Mountpoints {
+            paths: mountpoints,
+            lower: lower.as_ref().map(|fd| fd.as_fd()),
+        };
+        crate::diff::changes(upper.as_fd(), mountpoints)
+    }
+
+    /// The layers that a snapshot is made on, as one tree.
+    fn tree_below(&self, snapshot: &Snapshot) -> Result<Option<OwnedFd>> {
+        Ok(match snapshot.lower.as_slice() {
             [] => None,
             [one] => Some(OwnedFd::from(File::open(one).map_err(io_at("open", one))?)),
             several => Some(self.mount_layers(&crate::overlay::Layers {
                 lower: several,
                 upper: None,
             })?),
-        };
-        crate::diff::changes(upper.as_fd(), lower.as_ref().map(|fd| fd.as_fd()))
+        })
     }
 
     /// Bytes that a snapshot holds of its own.
@@ -233,15 +243,21 @@ impl Images {
     }
 
     /// Turns what a snapshot changes into a layer on its parent (OCI whiteouts). The snapshot stays, and may be in use:
-    /// its files are copied, in the same pass that hashes them.
-    pub fn commit_layer(&self, key: &str) -> Result<Layer> {
+    /// its files are copied, in the same pass that hashes them. Empty `mountpoints` are no part of it.
+    pub fn commit_layer(&self, key: &str, mountpoints: &[&str]) -> Result<Layer> {
         let (snapshot, parent) = self.snapshot_and_parent(key)?;
+        let lower = self.tree_below(&snapshot)?;
+        let mountpoints = Mountpoints {
+            paths: mountpoints,
+            lower: lower.as_ref().map(|fd| fd.as_fd()),
+        };
         let staged = self.inner.stage()?;
         let (sender, receiver) = sync_channel::<Vec<u8>>(64);
         let upper = &snapshot.upper;
         let intake = std::thread::scope(|scope| {
-            let writer =
-                scope.spawn(move || crate::diff::write_layer_at(upper, &mut Sending { sender }));
+            let writer = scope.spawn(move || {
+                crate::diff::write_layer_at(upper, mountpoints, &mut Sending { sender })
+            });
             let intake = crate::intake::take_in(
                 &mut Received {
                     receiver,
@@ -269,7 +285,8 @@ impl Images {
             hash: Sha256::new(),
             count_bytes: 0,
         };
-        let unpacked = crate::diff::write_layer_at(&snapshot.upper, &mut hashing)?;
+        let unpacked =
+            crate::diff::write_layer_at(&snapshot.upper, Mountpoints::default(), &mut hashing)?;
         let diff_id = format!("sha256:{}", hex::encode(hashing.hash.finalize()));
         let record = LayerRecord {
             diff_id,
@@ -423,5 +440,5 @@ pub fn extract(
 /// it holds.
 pub fn pack(tree: std::os::fd::BorrowedFd<'_>, output: &mut dyn Write) -> Result<crate::Unpacked> {
     let buffered = std::io::BufWriter::with_capacity(256 * 1024, output);
-    crate::diff::write_layer(tree, buffered).map(|(written, _)| written)
+    crate::diff::write_layer(tree, Mountpoints::default(), buffered).map(|(written, _)| written)
 }

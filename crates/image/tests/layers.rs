@@ -96,7 +96,7 @@ fn round_trip_by_copy_and_by_taking() {
     let tree = images.mount("c1").unwrap();
     modify(&through(&tree));
     let wanted = describe(&through(&tree));
-    let copied = images.commit_layer("c1").unwrap();
+    let copied = images.commit_layer("c1", &[]).unwrap();
     assert!(!copied.empty && copied.size_bytes > 1 << 20);
     drop(tree);
 
@@ -121,7 +121,7 @@ fn changes_in_dockers_terms() {
     let (_data, images) = images();
     let base = base(&images);
     images.prepare("c1", Some(&base.chain)).unwrap();
-    assert!(images.changes("c1").unwrap().is_empty());
+    assert!(images.changes("c1", &[]).unwrap().is_empty());
     let tree = images.mount("c1").unwrap();
     let root = through(&tree);
     std::fs::write(root.join("etc/new"), "new").unwrap();
@@ -129,7 +129,7 @@ fn changes_in_dockers_terms() {
     std::fs::remove_file(root.join("etc/gone")).unwrap();
     std::fs::remove_dir_all(root.join("opt")).unwrap();
     std::fs::create_dir(root.join("opt")).unwrap();
-    let changes = images.changes("c1").unwrap();
+    let changes = images.changes("c1", &[]).unwrap();
     let text: Vec<String> = changes
         .iter()
         .map(|c| format!("{:?} {}", c.kind, c.path.display()))
@@ -148,6 +148,36 @@ fn changes_in_dockers_terms() {
     );
     assert!(changes.iter().any(|c| c.kind == ChangeKind::Deleted));
     assert!(images.usage_bytes("c1").unwrap() > 0);
+}
+
+#[test]
+fn places_to_mount_on_are_no_change() {
+    const PLACES: &[&str] = &["dev", "etc/hosts", "srv/mnt"];
+    let (_data, images) = images();
+    let base = base(&images);
+    images.prepare("c1", Some(&base.chain)).unwrap();
+    let tree = images.mount("c1").unwrap();
+    let root = through(&tree);
+    std::fs::create_dir(root.join("dev")).unwrap();
+    std::fs::write(root.join("etc/hosts"), "").unwrap();
+    std::fs::create_dir(root.join("srv/mnt")).unwrap();
+    let seen = || -> Vec<String> {
+        let changes = images.changes("c1", PLACES).unwrap();
+        changes
+            .iter()
+            .map(|c| format!("{:?} {}", c.kind, c.path.display()))
+            .collect()
+    };
+    assert_eq!(seen(), Vec::<String>::new());
+    assert!(images.commit_layer("c1", PLACES).unwrap().empty);
+    // What is more than an empty place counts, and so does a folder that was changed beside.
+    std::fs::write(root.join("etc/hosts"), "text").unwrap();
+    std::fs::set_permissions(root.join("srv"), PermissionsExt::from_mode(0o700)).unwrap();
+    assert_eq!(
+        seen(),
+        ["Modified /etc", "Added /etc/hosts", "Modified /srv"]
+    );
+    assert!(!images.commit_layer("c1", PLACES).unwrap().empty);
 }
 
 #[test]
@@ -356,7 +386,7 @@ fn an_empty_layer_says_so() {
     let (_data, images) = images();
     let base = base(&images);
     images.prepare("c", Some(&base.chain)).unwrap();
-    let layer = images.commit_layer("c").unwrap();
+    let layer = images.commit_layer("c", &[]).unwrap();
     assert!(layer.empty);
     assert_eq!(images.lower(&layer.chain).unwrap().len(), 1);
 }

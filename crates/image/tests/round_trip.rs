@@ -172,7 +172,7 @@ proptest! {
             make(&upper.join(name), node, &mut first);
         }
         let wanted = describe(&upper);
-        let copied = images.commit_layer("make").unwrap();
+        let copied = images.commit_layer("make", &[]).unwrap();
         let copy = images.lower(&copied.chain).unwrap();
         if let Some(copy) = copy.first() {
             prop_assert_eq!(&describe(copy), &wanted);

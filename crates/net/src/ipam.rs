@@ -83,7 +83,7 @@ impl Pool {
         }
         if !self.used.insert(number(address)) {
             return Err(Error::AddressUnavailable(format!(
-                "address {address} is already in use"
+                "Address already in use: {address}"
             )));
         }
         Ok(())

@@ -8,6 +8,7 @@ use crate::layers::LayerBlob;
 use crate::manifest::{
     Descriptor, Index, Manifest, OCI_CONFIG, OCI_INDEX, OCI_LAYER_TAR, OCI_MANIFEST,
 };
+use crate::mountpoints::Mountpoints;
 use crate::store::Stored;
 use crate::tar::{Entry, Kind, TarWriter};
 use crate::{Error, Images, Reference, Result};
@@ -187,7 +188,7 @@ impl Saver<'_> {
             tar: &mut self.tar,
             hasher: wharf_blob::Hasher::new(digest.algorithm()),
         };
-        crate::diff::write_layer_at(&tree, &mut checked)?;
+        crate::diff::write_layer_at(&tree, Mountpoints::default(), &mut checked)?;
         let actual = checked.hasher.finish();
         if actual != digest {
             return Err(Error::Invalid(format!(

@@ -30,6 +30,9 @@ pub const FOR_TESTS: &[Need] = &[
     ("nftables", "nft"),
     ("busybox-static", "/bin/busybox"),
     ("docker-registry", "docker-registry"),
+    ("containerd", "containerd"),
+    ("podman", "podman"),
+    ("conmon", "conmon"),
 ];
 
 /// Installs those packages whose program is missing.

@@ -7,18 +7,30 @@ mod notify;
 mod registry;
 
 use std::ffi::OsString;
+use std::path::Path;
 use std::process::ExitCode;
 
+/// Names under which the program is the OCI runtime, for callers that take a runtime's path and no words after it.
+const RUNTIME_NAMES: &[&str] = &["runc", "wharf-runtime"];
+
 fn main() -> ExitCode {
-    let args: Vec<OsString> = std::env::args_os().skip(1).collect();
+    let mut all = std::env::args_os();
+    let name = all.next().unwrap_or_default();
+    let args: Vec<OsString> = all.collect();
     // The runtime clones without exec: it must be reached before any thread or allocator pool exists.
     let code = match args.first().and_then(|a| a.to_str()) {
+        _ if is_runtime(&name) => wharf_runtime::cli::main(args),
         Some("runtime") => wharf_runtime::cli::main(args[1..].to_vec()),
         Some("daemon") => daemon::main(&args[1..]),
         Some("registry") => registry::main(&args[1..]),
         _ => client(args),
     };
     ExitCode::from(u8::try_from(code & 0xff).unwrap_or(1))
+}
+
+fn is_runtime(name: &OsString) -> bool {
+    let name = Path::new(name).file_name().and_then(|name| name.to_str());
+    name.is_some_and(|name| RUNTIME_NAMES.contains(&name))
 }
 
 /// Everything else is the client's.

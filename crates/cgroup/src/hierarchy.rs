@@ -17,7 +17,8 @@ pub struct Hierarchy {
 /// What this machine has.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Layout {
-    V1(Vec<Hierarchy>),
+    /// The hierarchies, and the mount of version 2 without controllers that may sit beside them.
+    V1(Vec<Hierarchy>, Option<PathBuf>),
     V2(PathBuf),
 }
 
@@ -25,7 +26,7 @@ impl Layout {
     /// Version by name.
     pub fn version(&self) -> Version {
         match self {
-            Layout::V1(_) => Version::V1,
+            Layout::V1(..) => Version::V1,
             Layout::V2(_) => Version::V2,
         }
     }
@@ -104,7 +105,7 @@ fn parse(mountinfo: &str) -> Option<Layout> {
         .flat_map(|h| &h.controllers)
         .any(|c| !c.starts_with("name="));
     if has_controller {
-        Some(Layout::V1(hierarchies))
+        Some(Layout::V1(hierarchies, unified))
     } else {
         unified.map(Layout::V2)
     }
@@ -132,10 +133,11 @@ mod tests {
 
     #[test]
     fn a_hybrid_machine_is_version_1() {
-        let Some(Layout::V1(hierarchies)) = parse(HYBRID) else {
+        let Some(Layout::V1(hierarchies, unified)) = parse(HYBRID) else {
             panic!("not version 1")
         };
         assert_eq!(hierarchies.len(), 2);
+        assert_eq!(unified, Some("/sys/fs/cgroup/unified".into()));
         assert_eq!(hierarchies[0].controllers, ["cpu", "cpuacct"]);
         assert_eq!(hierarchies[1].controllers, ["name=systemd"]);
     }

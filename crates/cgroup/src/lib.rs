@@ -48,7 +48,8 @@ pub trait Cgroup: Send + Sync + std::fmt::Debug {
     /// Moves the calling process, which has one thread, into the group. Far cheaper than [`Cgroup::add_process`] on
     /// version 1: a thread that moves only itself needs no lock over all processes of the machine.
     fn join_self(&self) -> Result<()>;
-    /// Directory to pass to `clone3(CLONE_INTO_CGROUP)`; version 2 only.
+    /// Directory to pass to `clone3(CLONE_INTO_CGROUP)`: the group's folder of version 2, where that is mounted (alone
+    /// or beside version 1).
     fn clone_target(&self) -> Option<BorrowedFd<'_>>;
     /// Host PIDs in this group and all below it.
     fn processes(&self) -> Result<Vec<i32>>;
@@ -90,7 +91,7 @@ pub fn version() -> Result<Version> {
 /// Controllers that can be used here (`memory`, `cpu`, `pids`, …).
 pub fn controllers() -> Result<Vec<String>> {
     match hierarchy::layout()? {
-        hierarchy::Layout::V1(hierarchies) => Ok(v1::controllers(hierarchies)),
+        hierarchy::Layout::V1(hierarchies, _) => Ok(v1::controllers(hierarchies)),
         hierarchy::Layout::V2(root) => v2::controllers(root),
     }
 }
@@ -100,7 +101,9 @@ pub fn controllers() -> Result<Vec<String>> {
 pub fn create(path: &str) -> Result<Box<dyn Cgroup>> {
     check_path(path)?;
     Ok(match hierarchy::layout()? {
-        hierarchy::Layout::V1(hierarchies) => Box::new(v1::Group::create(hierarchies, path)?),
+        hierarchy::Layout::V1(hierarchies, unified) => {
+            Box::new(v1::Group::create(hierarchies, unified.as_deref(), path)?)
+        }
         hierarchy::Layout::V2(root) => Box::new(v2::Group::create(root, path)?),
     })
 }
@@ -109,8 +112,46 @@ pub fn create(path: &str) -> Result<Box<dyn Cgroup>> {
 pub fn open(path: &str) -> Result<Box<dyn Cgroup>> {
     check_path(path)?;
     Ok(match hierarchy::layout()? {
-        hierarchy::Layout::V1(hierarchies) => Box::new(v1::Group::open(hierarchies, path)?),
+        hierarchy::Layout::V1(hierarchies, unified) => {
+            Box::new(v1::Group::open(hierarchies, unified.as_deref(), path)?)
+        }
         hierarchy::Layout::V2(root) => Box::new(v2::Group::open(root, path)?),
+    })
+}
+
+/// A group below another one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Below {
+    /// Those that it is for; empty: all. Version 2 has them all in one place.
+    pub controllers: Vec<String>,
+    /// Relative path; empty or `/`: the group itself.
+    pub path: String,
+}
+
+/// Opens the group at `path` as one whose members join groups below it, all of which must exist.
+pub fn open_below(path: &str, below: &[Below]) -> Result<Box<dyn Cgroup>> {
+    check_path(path)?;
+    for one in below {
+        if one.path.split('/').any(|part| part == "..") {
+            return Err(Error::Unsupported(format!(
+                "bad sub cgroup path: {} is not a sub cgroup path",
+                one.path
+            )));
+        }
+    }
+    Ok(match hierarchy::layout()? {
+        hierarchy::Layout::V1(hierarchies, unified) => {
+            let group = v1::Group::open(hierarchies, unified.as_deref(), path)?;
+            Box::new(group.below(below)?)
+        }
+        hierarchy::Layout::V2(root) => {
+            let inside = below.last().map_or("", |one| one.path.trim_matches('/'));
+            let whole = match inside {
+                "" => path.to_owned(),
+                inside => format!("{}/{inside}", path.trim_end_matches('/')),
+            };
+            Box::new(v2::Group::open(root, &whole)?)
+        }
     })
 }
 

@@ -3,14 +3,15 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use oci_spec::runtime::{LinuxBlockIo, LinuxCpu, LinuxMemory, LinuxResources, LinuxThrottleDevice};
+use rustix::fs::{Mode, OFlags};
 
 use crate::hierarchy::Hierarchy;
-use crate::{Cgroup, Error, IoStat, OomWatch, Result, Stats, devices, file};
+use crate::{Below, Cgroup, Error, IoStat, OomWatch, Result, Stats, devices, file};
 
 /// What the kernel shows for "no limit": the largest number of whole pages.
 const NO_LIMIT_BYTES: u64 = 0x7fff_ffff_ffff_f000;
@@ -20,6 +21,8 @@ const FREEZE_TRIES: u32 = 2_000;
 #[derive(Debug)]
 pub struct Group {
     folders: Vec<(&'static Hierarchy, PathBuf)>,
+    /// Folder in the mount of version 2 beside them; it limits nothing, but tells whose a process is.
+    unified: Option<(PathBuf, OwnedFd)>,
 }
 
 /// Controllers that are mounted.
@@ -34,8 +37,15 @@ pub fn controllers(hierarchies: &[Hierarchy]) -> Vec<String> {
 
 impl Group {
     /// Makes the folders, or none of them.
-    pub fn create(hierarchies: &'static [Hierarchy], path: &str) -> Result<Group> {
+    pub fn create(
+        hierarchies: &'static [Hierarchy],
+        unified: Option<&Path>,
+        path: &str,
+    ) -> Result<Group> {
         let mut all_made = Vec::new();
+        if let Some(root) = unified {
+            all_made = file::make_folders(root, path)?;
+        }
         for hierarchy in hierarchies {
             let made = file::make_folders(&hierarchy.mountpoint, path).and_then(|made| {
                 // A cpuset without CPUs and memory nodes takes no process.
@@ -54,12 +64,16 @@ impl Group {
                 }
             }
         }
-        Ok(Group::at(hierarchies, path))
+        Ok(Group::at(hierarchies, unified, path))
     }
 
     /// Opens a group that must exist in at least one hierarchy.
-    pub fn open(hierarchies: &'static [Hierarchy], path: &str) -> Result<Group> {
-        let group = Group::at(hierarchies, path);
+    pub fn open(
+        hierarchies: &'static [Hierarchy],
+        unified: Option<&Path>,
+        path: &str,
+    ) -> Result<Group> {
+        let group = Group::at(hierarchies, unified, path);
         if group.folders.iter().any(|(_, folder)| folder.exists()) {
             return Ok(group);
         }
@@ -75,14 +89,57 @@ impl Group {
         })
     }
 
-    fn at(hierarchies: &'static [Hierarchy], path: &str) -> Group {
+    fn at(hierarchies: &'static [Hierarchy], unified: Option<&Path>, path: &str) -> Group {
         let inside = path.trim_start_matches('/');
+        let open = |root: &Path| {
+            let folder = root.join(inside);
+            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+            let fd = rustix::fs::open(&folder, flags, Mode::empty()).ok()?;
+            Some((folder, fd))
+        };
         Group {
+            unified: unified.and_then(open),
             folders: hierarchies
                 .iter()
                 .map(|h| (h, h.mountpoint.join(inside)))
                 .collect(),
         }
+    }
+
+    /// The same with other folders for what is joined.
+    pub fn below(mut self, below: &[Below]) -> Result<Group> {
+        for one in below {
+            let known = |name: &String| {
+                let mut all = self.folders.iter().flat_map(|(h, _)| &h.controllers);
+                all.any(|c| c == name)
+            };
+            if let Some(unknown) = one.controllers.iter().find(|name| !known(name)) {
+                return Err(Error::Unsupported(format!(
+                    "unknown controller {unknown} in sub cgroup"
+                )));
+            }
+            for (hierarchy, folder) in &mut self.folders {
+                let named = one
+                    .controllers
+                    .iter()
+                    .any(|name| hierarchy.controllers.contains(name));
+                if !(one.controllers.is_empty() || named) {
+                    continue;
+                }
+                let inside = one.path.trim_matches('/');
+                if inside.is_empty() {
+                    continue;
+                }
+                folder.push(inside);
+                if !folder.exists() {
+                    return Err(Error::Unsupported(format!(
+                        "adding pid 0 to cgroups: open {}/cgroup.procs: no such file or directory",
+                        folder.display()
+                    )));
+                }
+            }
+        }
+        Ok(self)
     }
 
     fn folder(&self, controller: &str) -> Option<&Path> {
@@ -119,6 +176,12 @@ fn inherit_cpuset(folder: &Path) -> Result<()> {
 
 impl Cgroup for Group {
     fn apply(&self, resources: &LinuxResources) -> Result<()> {
+        if resources.unified().as_ref().is_some_and(|u| !u.is_empty()) {
+            return Err(Error::Unsupported(
+                "invalid configuration: unified resources need control groups of version 2 alone"
+                    .into(),
+            ));
+        }
         if let Some(rules) = resources.devices() {
             let folder = self.need("devices", "limit devices")?;
             devices::apply_v1(folder, rules)?;
@@ -169,6 +232,9 @@ impl Cgroup for Group {
     }
 
     fn add_process(&self, pid: i32) -> Result<()> {
+        if let Some((folder, _)) = &self.unified {
+            file::write(folder, "cgroup.procs", pid)?;
+        }
         self.each(|folder| file::write(folder, "cgroup.procs", pid))
     }
 
@@ -178,7 +244,7 @@ impl Cgroup for Group {
     }
 
     fn clone_target(&self) -> Option<BorrowedFd<'_>> {
-        None
+        self.unified.as_ref().map(|(_, fd)| fd.as_fd())
     }
 
     fn processes(&self) -> Result<Vec<i32>> {
@@ -265,6 +331,9 @@ impl Cgroup for Group {
     }
 
     fn delete(&self) -> Result<()> {
+        if let Some((folder, _)) = &self.unified {
+            file::remove_tree(folder)?;
+        }
         self.each(file::remove_tree)
     }
 

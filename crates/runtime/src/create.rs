@@ -2,8 +2,9 @@
 
 use std::fs;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
 
-use oci_spec::runtime::{LinuxIdMapping, Spec};
+use oci_spec::runtime::{LinuxIdMapping, LinuxNamespaceType, Spec};
 use rustix::process::{Signal, WaitId, WaitIdOptions};
 use wharf_cgroup::Cgroup;
 use wharf_sys::process::{Cloned, clone_process, namespace};
@@ -23,11 +24,7 @@ pub fn create(request: CreateRequest<'_>) -> Result<Created> {
         .as_ref()
         .ok_or_else(|| Error::Config("process is missing".into()))?;
     let plan = Plan::new(request.spec, request.netns)?;
-    if !plan.is_private(namespace::MOUNT) {
-        return Err(Error::Config(
-            "a mount namespace of the container's own is required".into(),
-        ));
-    }
+    let mounts = HostMounts::of(&request, &plan)?;
     let cgroup = OwnedCgroup::create(request.spec, request.id)?;
     let (channel, theirs) = Channel::pair().map_err(Error::system("make a socket pair"))?;
     let cloned = clone_into(&plan, cgroup.group().clone_target())?;
@@ -56,6 +53,7 @@ pub fn create(request: CreateRequest<'_>) -> Result<Created> {
     }
     let (pty, listener) = wait_until_ready(&channel, Some((&request, pid)))?;
     let pidfd = init.0.take().ok_or(Error::Vanished)?;
+    mounts.keep();
     Ok(Created {
         pid,
         pidfd,
@@ -144,6 +142,79 @@ impl Drop for Init {
 pub(crate) fn kill_and_reap(pidfd: BorrowedFd<'_>) {
     let _ = rustix::process::pidfd_send_signal(pidfd, Signal::KILL);
     let _ = rustix::process::waitid(WaitId::PidFd(pidfd), WaitIdOptions::EXITED);
+}
+
+/// Mounts of a container without a mount namespace: they go again unless the creation succeeds.
+struct HostMounts(Option<(PathBuf, u64)>);
+
+impl HostMounts {
+    fn of(request: &CreateRequest<'_>, plan: &Plan) -> Result<HostMounts> {
+        if plan.is_private(namespace::MOUNT) {
+            return Ok(HostMounts(None));
+        }
+        let linux = request.spec.linux().as_ref();
+        let hidden = linux.and_then(|linux| linux.masked_paths().as_ref());
+        let protected = linux.and_then(|linux| linux.readonly_paths().as_ref());
+        if [hidden, protected]
+            .into_iter()
+            .flatten()
+            .any(|list| !list.is_empty())
+        {
+            return Err(Error::Config(
+                "unable to restrict sys entries without a private MNT namespace".into(),
+            ));
+        }
+        if request.rootfs.is_some() || request.no_pivot {
+            return Err(Error::Config(
+                "a mount namespace of the container's own is required".into(),
+            ));
+        }
+        let root = crate::init::rootfs::root_path(request.spec, request.bundle);
+        // What the caller has mounted there is not ours to take away.
+        let before = mount_id(&root).map_err(Error::system(format!("stat {}", root.display())))?;
+        Ok(HostMounts(Some((root, before))))
+    }
+
+    fn keep(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for HostMounts {
+    fn drop(&mut self) {
+        if let Some((root, before)) = &self.0
+            && mount_id(root).is_ok_and(|now| now != *before)
+        {
+            remove_host_mounts(root);
+        }
+    }
+}
+
+fn mount_id(path: &Path) -> rustix::io::Result<u64> {
+    use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
+    Ok(statx(CWD, path, AtFlags::empty(), StatxFlags::MNT_ID)?.stx_mnt_id)
+}
+
+/// Takes away what a container without a mount namespace left at its root.
+fn remove_host_mounts(root: &Path) {
+    let flags = rustix::mount::UnmountFlags::DETACH | rustix::mount::UnmountFlags::NOFOLLOW;
+    // Where nothing is mounted, nothing is left to do.
+    let _ = rustix::mount::unmount(root, flags);
+}
+
+/// Takes away the mounts that a container has made in the host's namespace, if its configuration gave it none of its own.
+pub(crate) fn remove_shared_mounts(spec: &Spec, bundle: &Path) {
+    let listed = spec
+        .linux()
+        .as_ref()
+        .and_then(|linux| linux.namespaces().as_ref());
+    let private = listed
+        .into_iter()
+        .flatten()
+        .any(|entry| entry.typ() == LinuxNamespaceType::Mount);
+    if !private {
+        remove_host_mounts(&crate::init::rootfs::root_path(spec, bundle));
+    }
 }
 
 /// A control group that goes again unless the creation succeeds.

@@ -4,7 +4,14 @@ use oci_spec::runtime::Spec;
 
 /// A default configuration, as `wharf runtime spec` writes it.
 pub fn default_spec() -> Spec {
-    match serde_json::from_value(template()) {
+    let mut template = template();
+    if matches!(wharf_cgroup::version(), Ok(wharf_cgroup::Version::V2))
+        && let Some(namespaces) = template["linux"]["namespaces"].as_array_mut()
+    {
+        // On version 1 the mounts of the hierarchies show the host's paths, with or without it.
+        namespaces.push(serde_json::json!({"type": "cgroup"}));
+    }
+    match serde_json::from_value(template) {
         Ok(spec) => spec,
         Err(error) => unreachable!("the template is a valid configuration: {error}"),
     }
@@ -30,7 +37,7 @@ fn template() -> serde_json::Value {
         "linux": {
             "resources": {"devices": [{"allow": false, "access": "rwm"}]},
             "namespaces": [
-                {"type": "pid"}, {"type": "network"}, {"type": "ipc"}, {"type": "uts"}, {"type": "mount"}, {"type": "cgroup"},
+                {"type": "pid"}, {"type": "network"}, {"type": "ipc"}, {"type": "uts"}, {"type": "mount"},
             ],
             "maskedPaths": [
                 "/proc/acpi", "/proc/asound", "/proc/kcore", "/proc/keys", "/proc/latency_stats", "/proc/timer_list",

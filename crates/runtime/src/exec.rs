@@ -24,7 +24,8 @@ pub fn exec(request: ExecRequest<'_>) -> Result<Executed> {
     ))?;
     let joined = joined_flags(request.spec);
     let path = cgroup_path(request.spec, request.id);
-    let cgroup = wharf_cgroup::open(&path).map_err(|source| Error::Cgroup { path, source })?;
+    let cgroup = wharf_cgroup::open_below(&path, request.groups_below)
+        .map_err(|source| Error::Cgroup { path, source })?;
     // Opened before the clone: inside, the host's numbers mean nothing.
     let join_pid = (joined & namespace::PID != 0)
         .then(|| init.try_clone())
@@ -55,12 +56,12 @@ pub fn exec(request: ExecRequest<'_>) -> Result<Executed> {
         },
     };
     drop(theirs);
-    let (pty, _listener) = wait_until_ready(&channel, None)?;
+    let (pty, listener) = wait_until_ready(&channel, None)?;
     channel
         .send(&Message::Start, &[])
         .map_err(Error::system("talk to the process"))?;
     await_exec(&channel)?;
-    pidfd.into_executed(pty)
+    pidfd.into_executed(pty, listener)
 }
 
 /// Killed and reaped unless it is handed on.
@@ -70,12 +71,17 @@ struct Reaped {
 }
 
 impl Reaped {
-    fn into_executed(mut self, pty: Option<OwnedFd>) -> Result<Executed> {
+    fn into_executed(
+        mut self,
+        pty: Option<OwnedFd>,
+        listener: Option<OwnedFd>,
+    ) -> Result<Executed> {
         let pidfd = self.pidfd.take().ok_or(Error::Vanished)?;
         Ok(Executed {
             pid: self.pid,
             pidfd,
             pty,
+            listener,
         })
     }
 }

@@ -139,6 +139,8 @@ pub struct ExecRequest<'a> {
     pub stdio: Stdio<'a>,
     /// Descriptors 3.. that go on into the process.
     pub preserve_fds: u32,
+    /// Groups below the container's that it joins; none: the container's.
+    pub groups_below: &'a [wharf_cgroup::Below],
 }
 
 /// A process started by [`exec`]; a child of the caller.
@@ -150,6 +152,8 @@ pub struct Executed {
     pub pidfd: OwnedFd,
     /// Master of the pseudo terminal, where asked for.
     pub pty: Option<OwnedFd>,
+    /// Where system calls that the filter passes on are read, where the profile asks for it.
+    pub listener: Option<OwnedFd>,
 }
 
 /// Docker's default seccomp profile for a set of capabilities (names like `CAP_SYS_ADMIN`), on this

@@ -443,7 +443,7 @@ fn a_group_left_frozen_is_refused_rather_than_waited_for() {
     let group = wharf_cgroup::create(&path).unwrap();
     group.freeze().unwrap();
     case.configure(|spec| spec["linux"]["cgroupsPath"] = json!(path));
-    case.refused(&["create", &case.id], 1, "exists and is frozen");
+    case.refused(&["create", &case.id], 1, "unexpectedly frozen");
     group.thaw().unwrap();
     group.delete().unwrap();
 }
@@ -520,4 +520,56 @@ fn hooks_after_start_and_end_get_the_state() {
         end.contains("\"stopped\"") && end.contains(&case.id),
         "{text}"
     );
+}
+
+#[test]
+fn a_process_joins_a_group_below_the_containers() {
+    let case = Case::new(&["/bin/sleep", "1000"]);
+    let id = case.id.as_str();
+    case.good(&["run", "--detach", id]);
+    let refused = |group: &str, words: &str| {
+        case.refused(&["exec", "--cgroup", group, id, "true"], 255, words);
+    };
+    refused("..", " .. is not a sub cgroup path");
+    refused("missing", "/missing/cgroup.procs: no such file");
+    refused("unknown:/", "unknown controller ");
+    let below = format!("/wharf-runtime-cli/{id}/below");
+    let group = wharf_cgroup::create(&below).unwrap();
+    let seen = case.good(&["exec", "--cgroup", "below", id, "cat", "/proc/self/cgroup"]);
+    assert!(seen.contains(&below), "{seen}");
+    let whole = case.good(&["exec", "--cgroup", "/", id, "cat", "/proc/self/cgroup"]);
+    assert!(!whole.contains(&below), "{whole}");
+    group.delete().unwrap();
+}
+
+#[test]
+fn a_container_without_a_mount_namespace_is_cleaned_up() {
+    let case = Case::new(&["/bin/sh", "-c", "echo /proc/self; cat /proc/self/comm"]);
+    case.configure(|spec| {
+        let linux = &mut spec["linux"];
+        let namespaces = linux["namespaces"].as_array_mut().unwrap();
+        namespaces.retain(|entry| entry["type"] != "mount");
+        linux["maskedPaths"] = json!([]);
+        linux["readonlyPaths"] = json!([]);
+    });
+    let out = case.good(&["run", &case.id]);
+    assert_eq!(out, "/proc/self\ncat\n");
+    let table = fs::read_to_string("/proc/self/mountinfo").unwrap();
+    let root = case.path("rootfs").display().to_string();
+    assert!(!table.contains(&root), "{table}");
+}
+
+#[test]
+fn capabilities_that_do_not_exist_are_warned_of() {
+    let case = Case::new(&["/bin/true"]);
+    case.configure(|spec| {
+        let sets = &mut spec["process"]["capabilities"];
+        sets["bounding"]
+            .as_array_mut()
+            .unwrap()
+            .push(json!("CAP_TEST"));
+    });
+    let (code, _, err) = case.call(&["run", &case.id]);
+    assert_eq!(code, 0, "{err}");
+    assert!(err.contains("capability \\\"CAP_TEST\\\""), "{err}");
 }

@@ -330,7 +330,9 @@ fn a_working_folder_of_the_host_is_refused() {
 
 #[test]
 fn exec_joins_the_container() {
-    let bundle = sh("read line");
+    let mut bundle = sh("read line");
+    let namespaces = bundle.spec["linux"]["namespaces"].as_array_mut().unwrap();
+    namespaces.push(json!({"type": "cgroup"}));
     let spec = bundle.spec();
     let (stdin, hold) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).unwrap();
     let stdio = Stdio::Pipes {
@@ -360,6 +362,7 @@ fn exec_joins_the_container() {
         process,
         stdio,
         preserve_fds: 0,
+        groups_below: &[],
     };
     let process: &'static Process = Box::leak(Box::new(process));
     let executed = exec(request(
@@ -414,4 +417,44 @@ fn dropped_before_the_start_nothing_is_left() {
     drop(created);
     assert!(!Path::new(&format!("/proc/{pid}")).exists());
     assert!(paths.values().all(|path| !path.exists()));
+}
+
+#[test]
+fn a_shared_root_can_be_had() {
+    let mut bundle = sh("grep ' / ro,.* shared:' /proc/self/mountinfo");
+    bundle.spec["linux"]["rootfsPropagation"] = json!("shared");
+    let (code, text) = bundle.run();
+    assert_eq!(code, 0, "{text}");
+    assert!(text.contains("shared:"), "{text}");
+}
+
+#[test]
+fn mounts_that_are_read_only_take_what_lies_on_them_first() {
+    let mut bundle = sh("touch /dev/x; touch /m/x; ls /m");
+    let dev = bundle.spec["mounts"].as_array_mut().unwrap();
+    for mount in dev.iter_mut().filter(|m| m["destination"] == "/dev") {
+        mount["options"].as_array_mut().unwrap().push(json!("ro"));
+    }
+    dev.push(json!({"destination": "/m", "type": "tmpfs", "source": "tmpfs", "options": ["ro"]}));
+    dev.push(json!({"destination": "/m/below", "type": "tmpfs", "source": "tmpfs"}));
+    let (_, text) = bundle.run();
+    assert_eq!(text.matches("Read-only file system").count(), 2, "{text}");
+    assert!(text.ends_with("below\n"), "{text}");
+}
+
+#[test]
+fn without_a_mount_namespace_its_mounts_go_with_it() {
+    let mut bundle = sh("readlink /proc/self/ns/mnt; ls /proc/self >/dev/null && echo has-proc");
+    let linux = &mut bundle.spec["linux"];
+    let namespaces = linux["namespaces"].as_array_mut().unwrap();
+    namespaces.retain(|entry| entry["type"] != "mount");
+    let error = bundle.try_run().unwrap_err().chain();
+    assert!(error.contains("without a private MNT namespace"), "{error}");
+    bundle.spec["linux"]["maskedPaths"] = json!([]);
+    bundle.spec["linux"]["readonlyPaths"] = json!([]);
+    bundle.spec["process"]["cwd"] = json!("/nonexistent\0");
+    assert!(bundle.try_run().is_err());
+    let table = || fs::read_to_string("/proc/self/mountinfo").unwrap();
+    let root = bundle.root().display().to_string();
+    assert!(!table().contains(&root), "a failed creation leaves mounts");
 }

@@ -53,11 +53,11 @@ pub const COMMAND: Command = Command {
 
 fn create(global: &Global, parsed: &Parsed) -> Outcome {
     protect::own_program()?;
-    let bundle = Bundle::read(parsed)?;
+    let bundle = Bundle::read(global, parsed)?;
     bundle.check_terminal(parsed, true)?;
     let folder = NewFolder::make(global, parsed.id())?;
     let gate = listen(&folder.path)?;
-    let created = bundle.create(parsed, &folder, Gate::Socket(gate))?;
+    let created = bundle.create(global, parsed, &folder, Gate::Socket(gate))?;
     folder.keep();
     created.leave();
     Ok(0)
@@ -72,16 +72,16 @@ pub struct Bundle {
 }
 
 impl Bundle {
-    pub fn read(parsed: &Parsed) -> Outcome<Bundle> {
+    pub fn read(global: &Global, parsed: &Parsed) -> Outcome<Bundle> {
         let given = parsed.get("bundle").unwrap_or(".");
         let path = std::fs::canonicalize(given).map_err(failed(format!("chdir {given}")))?;
         let text = state::read(&path.join("config.json"))?
             .ok_or_else(|| Failure::new("JSON specification file config.json not found"))?;
-        Ok(Bundle {
-            spec: state::parse_spec(&text)?,
-            path,
-            text,
-        })
+        let (spec, warnings) = state::parse_spec_warned(&text)?;
+        for warning in warnings {
+            global.log.warn(&warning);
+        }
+        Ok(Bundle { path, spec, text })
     }
 
     pub fn terminal(&self) -> bool {
@@ -95,10 +95,16 @@ impl Bundle {
     }
 
     /// Makes the container and writes down all that later commands need.
-    pub fn create(&self, parsed: &Parsed, folder: &NewFolder, gate: Gate) -> Outcome<Created> {
+    pub fn create(
+        &self,
+        global: &Global,
+        parsed: &Parsed,
+        folder: &NewFolder,
+        gate: Gate,
+    ) -> Outcome<Created> {
         // Before there is a process: whoever finds this folder without a state can clean up by it.
         state::write(&folder.path.join("config.json"), &self.text, 0o600)?;
-        check_thawed(&crate::cgroup_path(&self.spec, parsed.id()))?;
+        check_group(global, &crate::cgroup_path(&self.spec, parsed.id()))?;
         let request = CreateRequest {
             id: parsed.id(),
             bundle: &self.path,
@@ -114,8 +120,25 @@ impl Bundle {
             no_pivot: parsed.has("no-pivot"),
             gate,
         };
+        global.log.debug(&format!(
+            "nsexec container setup: container {}, bundle {}, control group {}",
+            parsed.id(),
+            self.path.display(),
+            crate::cgroup_path(&self.spec, parsed.id())
+        ));
         let mut created = crate::create(request)?;
-        self.hand_over_listener(parsed.id(), created.pid, created.listener.take())?;
+        global.log.debug(&format!(
+            "child process in init(): {} has its mounts and rights",
+            created.pid
+        ));
+        global
+            .log
+            .debug("init: closing the pipe to signal completion");
+        if let Some(listener) = created.listener.take() {
+            let state =
+                crate::state_json(parsed.id(), "creating", created.pid, &self.path, &self.spec);
+            hand_over_listener(&self.spec, created.pid, &state, listener.as_fd())?;
+        }
         hand_over_terminal(
             parsed,
             created
@@ -134,36 +157,6 @@ impl Bundle {
         state::write(&folder.path.join("state.json"), &text, 0o600)?;
         write_pid_file(parsed, created.pid)?;
         Ok(created)
-    }
-
-    /// Hands the system calls that the filter asks about to the agent that the configuration names (runtime-spec,
-    /// "The Container Process State").
-    fn hand_over_listener(&self, id: &str, pid: i32, listener: Option<OwnedFd>) -> Outcome<()> {
-        let Some(listener) = listener else {
-            return Ok(());
-        };
-        let linux = self.spec.linux().as_ref();
-        let seccomp = linux.and_then(|linux| linux.seccomp().as_ref());
-        let path = seccomp.and_then(|seccomp| seccomp.listener_path().as_ref());
-        let Some(path) = path else {
-            return Err(Failure::new(
-                "the seccomp profile has SCMP_ACT_NOTIFY but no listenerPath",
-            ));
-        };
-        let state = crate::state_json(id, "creating", pid, &self.path, &self.spec);
-        let state: serde_json::Value = serde_json::from_str(&state)
-            .map_err(|e| Failure::new(format!("write the state: {e}")))?;
-        let metadata = seccomp.and_then(|seccomp| seccomp.listener_metadata().clone());
-        let message = serde_json::json!({
-            "ociVersion": self.spec.version(),
-            "fds": ["seccompFd"],
-            "pid": pid,
-            "metadata": metadata.unwrap_or_default(),
-            "state": state,
-        });
-        send_descriptor(path, message.to_string().as_bytes(), listener.as_fd()).map_err(failed(
-            format!("send the seccomp listener to {}", path.display()),
-        ))
     }
 }
 
@@ -233,6 +226,38 @@ pub fn hand_over_terminal(parsed: &Parsed, master: Option<OwnedFd>) -> Outcome<(
     )))
 }
 
+/// Hands the system calls that the filter asks about to the agent that the configuration names (runtime-spec, "The
+/// Container Process State").
+pub fn hand_over_listener(
+    spec: &Spec,
+    pid: i32,
+    state: &str,
+    listener: BorrowedFd<'_>,
+) -> Outcome<()> {
+    let linux = spec.linux().as_ref();
+    let seccomp = linux.and_then(|linux| linux.seccomp().as_ref());
+    let path = seccomp.and_then(|seccomp| seccomp.listener_path().as_ref());
+    let Some(path) = path else {
+        return Err(Failure::new(
+            "the seccomp profile has SCMP_ACT_NOTIFY but no listenerPath",
+        ));
+    };
+    let state: serde_json::Value =
+        serde_json::from_str(state).map_err(|e| Failure::new(format!("write the state: {e}")))?;
+    let metadata = seccomp.and_then(|seccomp| seccomp.listener_metadata().clone());
+    let message = serde_json::json!({
+        "ociVersion": spec.version(),
+        "fds": ["seccompFd"],
+        "pid": pid,
+        "metadata": metadata.unwrap_or_default(),
+        "state": state,
+    });
+    send_descriptor(path, message.to_string().as_bytes(), listener).map_err(failed(format!(
+        "send the seccomp listener to {}",
+        path.display()
+    )))
+}
+
 /// One descriptor with some bytes to a listening unix socket (SCM_RIGHTS).
 fn send_descriptor(path: &Path, bytes: &[u8], descriptor: BorrowedFd<'_>) -> std::io::Result<()> {
     let socket = rustix::net::socket_with(
@@ -251,12 +276,21 @@ fn send_descriptor(path: &Path, bytes: &[u8], descriptor: BorrowedFd<'_>) -> std
     Ok(())
 }
 
-/// A process that joins a frozen group stops there, and we would wait for it for ever.
-fn check_thawed(path: &str) -> Outcome<()> {
-    match wharf_cgroup::open(path) {
-        Ok(group) if group.is_frozen().unwrap_or(false) => Err(Failure::new(format!(
-            "control group {path} exists and is frozen: another container uses it, or has left it"
-        ))),
-        _ => Ok(()),
+/// A process that joins a frozen group stops there, and we would wait for it for ever. One that joins a group with
+/// others in it shares their limits, and dies with them.
+fn check_group(global: &Global, path: &str) -> Outcome<()> {
+    let Ok(group) = wharf_cgroup::open(path) else {
+        return Ok(());
+    };
+    if group.is_frozen().unwrap_or(false) {
+        return Err(Failure::new(format!(
+            "container's cgroup unexpectedly frozen: {path} is another container's, or was left by one"
+        )));
     }
+    if group.processes().is_ok_and(|pids| !pids.is_empty()) {
+        global.log.warn(&format!(
+            "container's cgroup is not empty: {path} is another container's too"
+        ));
+    }
+    Ok(())
 }

@@ -111,6 +111,7 @@ pub fn destroy(global: &Global, container: &Container) -> Outcome<()> {
             .delete()
             .map_err(cgroup_failed("remove the control group"))?;
     }
+    crate::create::remove_shared_mounts(&container.spec, &container.record.bundle);
     start::poststop_hooks(global, container);
     let folder = &container.folder;
     std::fs::remove_dir_all(folder).map_err(failed(format!("remove {}", folder.display())))

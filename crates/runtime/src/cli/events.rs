@@ -1,6 +1,7 @@
 //! `events`: figures and out-of-memory notices of a container, a line of JSON each.
 
 use std::os::fd::AsFd;
+use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec};
 use serde_json::{Value, json};
@@ -10,7 +11,7 @@ use super::args::{Flag, Parsed};
 use super::state::Container;
 use super::{Command, Failure, Global, Outcome, cgroup_failed, failed, print};
 
-const INTERVAL_SECONDS: i64 = 5;
+const INTERVAL: Duration = Duration::from_secs(5);
 
 pub const COMMAND: Command = Command {
     name: "events",
@@ -38,16 +39,14 @@ fn events(global: &Global, parsed: &Parsed) -> Outcome {
         print_stats(&container.id, group.as_ref())?;
         return Ok(0);
     }
-    let seconds = parsed
-        .get("interval")
-        .map_or(Ok(INTERVAL_SECONDS), seconds)?;
+    let interval = parsed.get("interval").map_or(Ok(INTERVAL), duration)?;
     let watch = group
         .oom_watch()
         .map_err(cgroup_failed("watch for want of memory"))?;
     let mut kills = watch.kills();
     let interval = Timespec {
-        tv_sec: seconds,
-        tv_nsec: 0,
+        tv_sec: i64::try_from(interval.as_secs()).unwrap_or(i64::MAX),
+        tv_nsec: interval.subsec_nanos().into(),
     };
     loop {
         let polled = &mut [
@@ -60,7 +59,7 @@ fn events(global: &Global, parsed: &Parsed) -> Outcome {
             Ok(_) => {
                 let now = watch.kills();
                 for _ in kills..now {
-                    print(&format!("{}\n", json!({"type": "oom", "id": container.id})))?;
+                    print_event("oom", &container.id, None)?;
                 }
                 kills = now;
             }
@@ -70,26 +69,65 @@ fn events(global: &Global, parsed: &Parsed) -> Outcome {
     }
 }
 
-/// `5s`, `1m`, `5`.
-fn seconds(text: &str) -> Outcome<i64> {
-    let (number, unit) = match text.strip_suffix('m') {
-        Some(number) => (number, 60),
-        None => (text.strip_suffix('s').unwrap_or(text), 1),
-    };
-    number
-        .parse::<i64>()
+/// `5s`, `1m30s`, `100ms`, `0.5s` (Go's durations); a number alone: seconds.
+fn duration(text: &str) -> Outcome<Duration> {
+    let fail = || Failure::new("duration interval must be greater than 0");
+    if let Ok(seconds) = text.parse::<u32>() {
+        return Some(Duration::from_secs(seconds.into()))
+            .filter(|whole| !whole.is_zero())
+            .ok_or_else(fail);
+    }
+    let mut rest = text;
+    let mut seconds = 0f64;
+    while !rest.is_empty() {
+        let end = rest
+            .find(|c: char| !c.is_ascii_digit() && c != '.')
+            .ok_or_else(fail)?;
+        let number: f64 = rest[..end].parse().map_err(|_| fail())?;
+        let unit = &rest[end..];
+        let length = unit
+            .find(|c: char| c.is_ascii_digit())
+            .unwrap_or(unit.len());
+        seconds += number
+            * match &unit[..length] {
+                "ns" => 1e-9,
+                "us" | "µs" => 1e-6,
+                "ms" => 1e-3,
+                "s" => 1.0,
+                "m" => 60.0,
+                "h" => 3600.0,
+                _ => return Err(fail()),
+            };
+        rest = &unit[length..];
+    }
+    Duration::try_from_secs_f64(seconds)
         .ok()
-        .and_then(|number| number.checked_mul(unit))
-        .filter(|seconds| *seconds > 0)
-        .ok_or_else(|| Failure::new("duration interval must be greater than 0"))
+        .filter(|whole| !whole.is_zero())
+        .ok_or_else(fail)
 }
 
 fn print_stats(id: &str, group: &dyn Cgroup) -> Outcome<()> {
     let stats = group.stats().map_err(cgroup_failed("read the figures"))?;
-    print(&format!(
-        "{}\n",
-        json!({"type": "stats", "id": id, "data": data(&stats)})
-    ))
+    print_event("stats", id, Some(data(&stats)))
+}
+
+/// One line; readers expect the fields in this order.
+fn print_event(kind: &'static str, id: &str, data: Option<Value>) -> Outcome<()> {
+    #[derive(serde::Serialize)]
+    struct Event<'a> {
+        r#type: &'static str,
+        id: &'a str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        data: Option<Value>,
+    }
+    let event = Event {
+        r#type: kind,
+        id,
+        data,
+    };
+    let text =
+        serde_json::to_string(&event).map_err(|e| Failure::new(format!("write the event: {e}")))?;
+    print(&format!("{text}\n"))
 }
 
 /// The shape that runc gives it.
@@ -139,4 +177,21 @@ fn data(stats: &Stats) -> Value {
         "intel_rdt": {},
         "network_interfaces": null,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::duration;
+
+    #[test]
+    fn durations_as_go_writes_them() {
+        let ms = |text| duration(text).map(|d| d.as_millis()).ok();
+        assert_eq!(ms("5s"), Some(5000));
+        assert_eq!(ms("100ms"), Some(100));
+        assert_eq!(ms("1m30.5s"), Some(90_500));
+        assert_eq!(ms("7"), Some(7000));
+        for bad in ["0", "0s", "", "s", "5x", "1..2s", "-1s"] {
+            assert_eq!(ms(bad), None, "{bad:?}");
+        }
+    }
 }

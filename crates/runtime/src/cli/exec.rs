@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 
 use super::args::{Flag, Parsed};
 use super::create::{
-    CONSOLE_SOCKET, PID_FILE, PRESERVE, check_terminal, hand_over_terminal, preserved,
-    write_pid_file,
+    CONSOLE_SOCKET, PID_FILE, PRESERVE, check_terminal, hand_over_listener, hand_over_terminal,
+    preserved, write_pid_file,
 };
 use super::foreground::Foreground;
 use super::state::{self, Container, Status};
@@ -37,7 +37,10 @@ pub const COMMAND: Command = Command {
         Flag::switch("no-new-privs", "set the no_new_privs bit"),
         Flag::value("cap", "add a capability to the bounding set").short("c"),
         PRESERVE,
-        Flag::value("cgroup", "accepted and ignored"),
+        Flag::value(
+            "cgroup",
+            "join a group below the container's, [<controller>[,<controller>...]:]<path>",
+        ),
         Flag::switch("ignore-paused", "execute in a paused container too"),
     ],
     words: (1, usize::MAX),
@@ -71,6 +74,11 @@ fn exec(global: &Global, parsed: &Parsed) -> Outcome {
         // The process unblocks what this blocks.
         false => Some(Foreground::new(None)?),
     };
+    global.log.debug(&format!(
+        "nsexec container setup: process in {}",
+        container.id
+    ));
+    let groups_below = groups_below(parsed)?;
     let mut executed = crate::exec(ExecRequest {
         id: &container.id,
         init: container.record.pid,
@@ -78,7 +86,16 @@ fn exec(global: &Global, parsed: &Parsed) -> Outcome {
         process: &process,
         stdio: if terminal { Stdio::Pty } else { Stdio::Inherit },
         preserve_fds: preserved(parsed)?,
+        groups_below: &groups_below,
     })?;
+    global.log.debug(&format!(
+        "child process in init(), setns_init: about to exec: process {} in {}",
+        executed.pid, container.id
+    ));
+    if let Some(listener) = executed.listener.take() {
+        let state = container.hook_state(container.status());
+        hand_over_listener(&container.spec, executed.pid, &state, listener.as_fd())?;
+    }
     write_pid_file(parsed, executed.pid)?;
     let master = executed.pty.take();
     let Some(mut foreground) = foreground else {
@@ -135,6 +152,29 @@ fn process(parsed: &Parsed, container: &Container) -> Outcome<Process> {
         }
     }
     read(value)
+}
+
+/// `cpu,cpuacct:sub`, `sub`, `/`.
+fn groups_below(parsed: &Parsed) -> Outcome<Vec<wharf_cgroup::Below>> {
+    let given: Vec<&str> = parsed.all("cgroup").collect();
+    let read = |text: &&str| {
+        let (controllers, path) = match text.split_once(':') {
+            Some((controllers, path)) => (controllers, path),
+            None => ("", *text),
+        };
+        if path.contains(':') || (controllers.is_empty() && given.len() > 1) {
+            return Err(Failure::new(format!("invalid --cgroup argument: {text}")));
+        }
+        Ok(wharf_cgroup::Below {
+            controllers: controllers
+                .split(',')
+                .filter(|name| !name.is_empty())
+                .map(str::to_owned)
+                .collect(),
+            path: path.to_owned(),
+        })
+    };
+    given.iter().map(read).collect()
 }
 
 fn set_user(user: &mut Value, text: &str) -> Outcome<()> {

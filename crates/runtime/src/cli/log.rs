@@ -12,6 +12,8 @@ use super::{Failure, Outcome, failed};
 pub struct Log {
     file: Option<Arc<File>>,
     json: bool,
+    /// Steps are told too.
+    verbose: bool,
 }
 
 impl Log {
@@ -20,6 +22,7 @@ impl Log {
         Log {
             file: None,
             json: false,
+            verbose: false,
         }
     }
 
@@ -30,6 +33,7 @@ impl Log {
         Log {
             file: Some(Arc::new(file)),
             json: false,
+            verbose: false,
         }
         .with_format(format)
     }
@@ -42,6 +46,18 @@ impl Log {
                 ..self
             }),
             _ => Err(Failure::new(format!("invalid log-format: {format}"))),
+        }
+    }
+
+    /// With steps (`--debug`).
+    pub fn verbose(self, verbose: bool) -> Log {
+        Log { verbose, ..self }
+    }
+
+    /// A step, told where they were asked for.
+    pub fn debug(&self, message: &str) {
+        if self.verbose {
+            self.write("debug", message);
         }
     }
 

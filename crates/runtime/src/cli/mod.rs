@@ -170,6 +170,7 @@ fn dispatch(args: Vec<OsString>, log: &mut Log) -> Outcome {
     } else if let Some(format) = parsed.get("log-format") {
         *log = Log::to_stderr().with_format(format)?;
     }
+    *log = log.clone().verbose(parsed.has("debug"));
     let global = Global {
         root: parsed
             .get("root")
@@ -236,14 +237,16 @@ impl Command {
             (_, most) => format!("a maximum of {most} argument(s)"),
         };
         Err(Failure::new(format!(
-            "wharf runtime: \"{}\" requires {wants}",
+            "{}: \"{}\" requires {wants}",
+            program_name(),
             self.name
         )))
     }
 
     fn help(&self) -> String {
+        let program = program_name();
         format!(
-            "NAME:\n   wharf runtime {} - {}\n\nUSAGE:\n   wharf runtime {} [command options] {}\n\nOPTIONS:\n{}\n",
+            "NAME:\n   {program} {} - {}\n\nUSAGE:\n   {program} {} [command options] {}\n\nOPTIONS:\n{}\n",
             self.name,
             self.about,
             self.name,
@@ -253,9 +256,21 @@ impl Command {
     }
 }
 
+/// `runc` for callers who know it by that name, else our own.
+fn program_name() -> &'static str {
+    let called = std::env::args_os().next().unwrap_or_default();
+    let called = std::path::Path::new(&called).file_name();
+    if called.is_some_and(|name| name == "runc") {
+        "runc"
+    } else {
+        "wharf runtime"
+    }
+}
+
 fn version() -> String {
     format!(
-        "wharf runtime version {}\nspec: {}\n",
+        "{} version {}\nspec: {}\n",
+        program_name(),
         env!("CARGO_PKG_VERSION"),
         features::SPEC_MAX
     )
@@ -266,9 +281,10 @@ fn help() -> String {
         .iter()
         .map(|command| format!("   {:<11} {}\n", command.name, command.about))
         .collect();
+    let program = program_name();
     format!(
-        "NAME:\n   wharf runtime - runs containers by the Open Container Initiative's runtime specification\n\n\
-         USAGE:\n   wharf runtime [global options] command [command options] [arguments...]\n\n\
+        "NAME:\n   {program} - Open Container Initiative runtime of Wharf\n\n\
+         USAGE:\n   {program} [global options] command [command options] [arguments...]\n\n\
          COMMANDS:\n{commands}\nGLOBAL OPTIONS:\n{}\n",
         args::describe(GLOBAL_FLAGS)
     )

@@ -35,7 +35,7 @@ pub const COMMAND: Command = Command {
 fn run(global: &Global, parsed: &Parsed) -> Outcome {
     protect::own_program()?;
     let detached = parsed.has("detach");
-    let bundle = Bundle::read(parsed)?;
+    let bundle = Bundle::read(global, parsed)?;
     bundle.check_terminal(parsed, detached)?;
     let folder = NewFolder::make(global, parsed.id())?;
     if !detached && !parsed.has("no-subreaper") {
@@ -43,7 +43,7 @@ fn run(global: &Global, parsed: &Parsed) -> Outcome {
         rustix::process::set_child_subreaper(Some(rustix::process::getpid()))
             .map_err(failed("become the parent of orphans"))?;
     }
-    let mut created = bundle.create(parsed, &folder, Gate::Channel)?;
+    let mut created = bundle.create(global, parsed, &folder, Gate::Channel)?;
     let foreground = match detached {
         true => None,
         // Before the start: a signal from then on is the container's.

@@ -10,9 +10,11 @@ use oci_spec::runtime::Spec;
 use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags};
 use rustix::process::{Pid, PidfdFlags};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::args::Parsed;
 use super::{Command, Failure, Global, Outcome, cgroup_failed, failed, print};
+use crate::init::identity;
 
 /// A configuration longer than this is not one.
 const CONFIG_BYTES_MAX: u64 = 16 * 1024 * 1024;
@@ -233,7 +235,43 @@ pub fn saved_spec(folder: &Path) -> Outcome<Spec> {
 
 /// Reads a configuration.
 pub fn parse_spec(text: &[u8]) -> Outcome<Spec> {
-    serde_json::from_slice(text).map_err(|e| Failure::new(format!("read config.json: {e}")))
+    parse_spec_warned(text).map(|(spec, _)| spec)
+}
+
+/// Reads a configuration; with warnings about what no kernel can do and is left out (runtime-spec, "capabilities").
+pub fn parse_spec_warned(text: &[u8]) -> Outcome<(Spec, Vec<String>)> {
+    let failed = |e: serde_json::Error| Failure::new(format!("read config.json: {e}"));
+    match serde_json::from_slice(text) {
+        Ok(spec) => Ok((spec, Vec::new())),
+        Err(error) => {
+            let mut value: Value = serde_json::from_slice(text).map_err(failed)?;
+            let warnings = drop_unknown_capabilities(&mut value["process"]["capabilities"]);
+            if warnings.is_empty() {
+                return Err(failed(error));
+            }
+            Ok((serde_json::from_value(value).map_err(failed)?, warnings))
+        }
+    }
+}
+
+fn drop_unknown_capabilities(sets: &mut Value) -> Vec<String> {
+    let mut unknown = std::collections::BTreeSet::new();
+    for (_, set) in sets.as_object_mut().into_iter().flatten() {
+        let Some(names) = set.as_array_mut() else {
+            continue;
+        };
+        names.retain(|name| {
+            let known = name
+                .as_str()
+                .is_some_and(|name| identity::NAMES.contains(&name));
+            if !known {
+                unknown.insert(name.to_string());
+            }
+            known
+        });
+    }
+    let warn = |name: &String| format!("ignoring unknown or unavailable capability {name}");
+    unknown.iter().map(warn).collect()
 }
 
 /// A whole file, up to a limit; `None`: absent.

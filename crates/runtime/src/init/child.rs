@@ -119,7 +119,8 @@ impl Child<'_> {
     /// Root file system with all mounts, up to the change of root.
     fn build_root(&self) -> Step<Option<console::Console>> {
         let (spec, bundle) = (self.spec(), self.request.bundle);
-        let root = rootfs::attach(spec, bundle, self.request.rootfs)?;
+        let private = self.plan.is_private(namespace::MOUNT);
+        let root = rootfs::attach(spec, bundle, self.request.rootfs, private)?;
         let cgroup_paths: Vec<_> = self.cgroup.paths().into_iter().collect();
         let context = Context {
             root: root.as_fd(),
@@ -127,8 +128,9 @@ impl Child<'_> {
             cgroup_paths: &cgroup_paths,
             cgroup_private: self.plan.is_private(namespace::CGROUP),
         };
+        let mut read_only = Vec::new();
         for mount in spec.mounts().iter().flatten() {
-            mounts::mount(&context, mount)?;
+            read_only.extend(mounts::mount(&context, mount)?);
         }
         if devices::wanted(spec) {
             devices::make(root.as_fd(), spec, self.plan.create & namespace::USER != 0)?;
@@ -139,12 +141,14 @@ impl Child<'_> {
         };
         self.run_hooks(root.as_fd())?;
         masks::apply(root.as_fd(), spec)?;
-        if self.request.no_pivot {
+        if !private {
+            rootfs::change_root(root.as_fd())?;
+        } else if self.request.no_pivot {
             rootfs::move_root(root.as_fd())?;
         } else {
             rootfs::pivot(root.as_fd())?;
         }
-        rootfs::finish(spec, root.as_fd())?;
+        rootfs::finish(spec, root.as_fd(), &read_only)?;
         Ok(console)
     }
 
@@ -161,7 +165,7 @@ impl Child<'_> {
     }
 
     /// The hooks between the mounts and the change of root: the runtime's own first, then the container's.
-    fn run_hooks(&self, _root: BorrowedFd<'_>) -> Step {
+    fn run_hooks(&self, root: BorrowedFd<'_>) -> Step {
         let Some(listed) = self.spec().hooks() else {
             return Ok(());
         };
@@ -177,6 +181,10 @@ impl Child<'_> {
                 Some((Message::HooksDone, _)) => {}
                 _ => return Err(Failure::new("the runtime ended before the hooks ran")),
             }
+        }
+        if listed.create_container().is_some() {
+            // Hooks name the container's files from here; the root is changed only later.
+            rustix::process::fchdir(root).map_err(failed("enter the root file system"))?;
         }
         let state = self
             .request
@@ -239,12 +247,13 @@ pub fn finish(
     identity::forbid_new_privileges(process)?;
     let mut listener = None;
     program::enter_working_folder(process)?;
+    // Before the filter, which may forbid getcwd; nothing after this changes the folder.
+    program::verify_working_folder()?;
     if !no_new_privileges && let Some(seccomp) = seccomp {
         // Loading needs CAP_SYS_ADMIN, which the next step drops: the profile must allow what comes after.
         listener = crate::seccomp::load(seccomp)?;
     }
     identity::become_user(process, may_set_groups)?;
-    program::verify_working_folder()?;
     let mut program = Program::find(process)?;
     if preserve_fds > 0 && std::env::var_os("LISTEN_FDS").is_some() {
         program.add_env(&format!("LISTEN_FDS={preserve_fds}"))?;

@@ -63,6 +63,10 @@ pub fn make(root: BorrowedFd<'_>, spec: &Spec, bound: bool) -> Step {
         .as_ref()
         .and_then(|linux| linux.devices().as_ref());
     for device in listed.into_iter().flatten() {
+        if device.path() == Path::new("/dev/ptmx") {
+            // A link to the container's own devpts, made above; a node would lead to the host's.
+            continue;
+        }
         let node = Node::of(device);
         let (parent, name) = path::make_parent(root, &node.path)
             .map_err(failed(format!("make device {}", node.path.display())))?;

@@ -26,10 +26,10 @@ pub struct Context<'a> {
     pub cgroup_private: bool,
 }
 
-/// Makes one mount.
-pub fn mount(context: &Context<'_>, mount: &Mount) -> Step {
+/// Makes one mount. What comes back is to be made read-only once all mounts and devices are there: they may lie on it.
+pub fn mount(context: &Context<'_>, mount: &Mount) -> Step<Option<OwnedFd>> {
     let destination = mount.destination();
-    let options = Options::parse(mount.options().as_deref().unwrap_or_default());
+    let mut options = Options::parse(mount.options().as_deref().unwrap_or_default());
     let kind = mount.typ().as_deref().unwrap_or_default();
     let what = || {
         format!(
@@ -38,10 +38,17 @@ pub fn mount(context: &Context<'_>, mount: &Mount) -> Step {
             destination.display()
         )
     };
+    let later = kind == "tmpfs" && options.set & attribute::RDONLY != 0;
+    if later {
+        options.set &= !attribute::RDONLY;
+    }
     let tree = match kind {
-        _ if options.bind.is_some() || kind == "bind" => return bind(context, mount, &options),
-        "cgroup" => return super::rootfs::mount_cgroups(context, destination, &options),
-        "cgroup2" => return super::rootfs::mount_cgroups(context, destination, &options),
+        _ if options.bind.is_some() || kind == "bind" => {
+            return bind(context, mount, &options).map(|()| None);
+        }
+        "cgroup" | "cgroup2" => {
+            return super::rootfs::mount_cgroups(context, destination, &options).map(|()| None);
+        }
         _ => new_file_system(kind, mount, &options).map_err(failed(what()))?,
     };
     let place = path::make_folder(context.root, destination).map_err(failed(what()))?;
@@ -51,10 +58,10 @@ pub fn mount(context: &Context<'_>, mount: &Mount) -> Step {
         .transpose()?;
     attach(tree.as_fd(), place.as_fd()).map_err(failed(what()))?;
     finish(tree.as_fd(), &options).map_err(failed(what()))?;
-    match seed {
-        Some(seed) => seed.write(tree.as_fd()),
-        None => Ok(()),
+    if let Some(seed) = seed {
+        seed.write(tree.as_fd())?;
     }
+    Ok(later.then_some(tree))
 }
 
 fn source_of(mount: &Mount) -> &Path {
@@ -112,13 +119,9 @@ fn bind(context: &Context<'_>, mount: &Mount, options: &Options) -> Step {
         false => path::make_file(context.root, destination),
     };
     let place = place.map_err(failed(what()))?;
-    let attributes = Attributes {
-        set: options.set,
-        clear: options.clear,
-        ..Attributes::default()
-    };
-    if attributes.set | attributes.clear != 0 {
-        set_attributes(tree.as_fd(), &attributes, false).map_err(failed(what()))?;
+    if options.set | options.clear != 0 {
+        set_attributes(tree.as_fd(), &whole(options.set, options.clear), false)
+            .map_err(failed(what()))?;
     }
     attach(tree.as_fd(), place.as_fd()).map_err(failed(what()))?;
     finish(tree.as_fd(), options).map_err(failed(what()))
@@ -144,16 +147,11 @@ pub fn copy_of(place: BorrowedFd<'_>, recursive: bool) -> std::io::Result<OwnedF
 /// Attributes for all below, and propagation: after attaching, since a detached tree has no peers.
 fn finish(tree: BorrowedFd<'_>, options: &Options) -> std::io::Result<()> {
     if options.set_recursive | options.clear_recursive != 0 {
-        // The access-time field may not be half cleared.
-        let touches_atime =
-            (options.set_recursive | options.clear_recursive) & attribute::ATIME != 0;
-        let clear = options.clear_recursive | if touches_atime { attribute::ATIME } else { 0 };
-        let attributes = Attributes {
-            set: options.set_recursive,
-            clear,
-            ..Attributes::default()
-        };
-        set_attributes(tree, &attributes, true)?;
+        set_attributes(
+            tree,
+            &whole(options.set_recursive, options.clear_recursive),
+            true,
+        )?;
     }
     for &(propagation, recursive) in &options.propagation {
         set_attributes(
@@ -166,6 +164,16 @@ fn finish(tree: BorrowedFd<'_>, options: &Options) -> std::io::Result<()> {
         )?;
     }
     Ok(())
+}
+
+/// The access-time bits are one field, which the kernel lets nobody clear in part.
+fn whole(set: u64, clear: u64) -> Attributes<'static> {
+    let touches_atime = (set | clear) & attribute::ATIME != 0;
+    Attributes {
+        set,
+        clear: clear | if touches_atime { attribute::ATIME } else { 0 },
+        ..Attributes::default()
+    }
 }
 
 /// A tmpfs, detached.

@@ -6,7 +6,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::Spec;
-use rustix::fs::{AtFlags, CWD, Mode, OFlags};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, StatxFlags};
+use rustix::io::Errno;
 use rustix::mount::{MountPropagationFlags, OpenTreeFlags, UnmountFlags};
 use wharf_sys::mount::{Attributes, attribute, set_attributes};
 
@@ -19,7 +20,14 @@ use crate::path;
 const COPY_UP_BYTES_MAX: u64 = 256 * 1024 * 1024;
 
 /// Attaches the root file system and opens it: from a detached mount, or the folder the configuration names.
-pub fn attach(spec: &Spec, bundle: &Path, detached: Option<BorrowedFd<'_>>) -> Step<OwnedFd> {
+///
+/// `private`: in a mount namespace of its own, which is separated from the host's first.
+pub fn attach(
+    spec: &Spec,
+    bundle: &Path,
+    detached: Option<BorrowedFd<'_>>,
+    private: bool,
+) -> Step<OwnedFd> {
     let linux = spec.linux().as_ref();
     let wanted = linux
         .and_then(|linux| linux.rootfs_propagation().as_deref())
@@ -37,16 +45,14 @@ pub fn attach(spec: &Spec, bundle: &Path, detached: Option<BorrowedFd<'_>>) -> S
     } else {
         MountPropagationFlags::DOWNSTREAM
     };
-    rustix::mount::mount_change("/", outside | MountPropagationFlags::REC)
-        .map_err(failed("separate the mounts from the host's"))?;
-    let root_path = spec
-        .root()
-        .as_ref()
-        .map_or_else(|| PathBuf::from("rootfs"), |root| root.path().clone());
+    if private {
+        rustix::mount::mount_change("/", outside | MountPropagationFlags::REC)
+            .map_err(failed("separate the mounts from the host's"))?;
+    }
     let place_path = if detached.is_some() {
         bundle.to_owned()
     } else {
-        bundle.join(root_path)
+        root_path(spec, bundle)
     };
     let what = format!("attach root file system {}", place_path.display());
     let copy;
@@ -67,6 +73,10 @@ pub fn attach(spec: &Spec, bundle: &Path, detached: Option<BorrowedFd<'_>>) -> S
         Mode::empty(),
     )
     .map_err(failed(&what))?;
+    if private && outside == MountPropagationFlags::SHARED {
+        // A shared parent would carry the root's mount to the host, and pivot_root refuses one.
+        part_from_peers(place.as_fd()).map_err(failed(&what))?;
+    }
     mounts::attach(tree, place.as_fd()).map_err(failed(&what))?;
     // pivot_root refuses a shared parent; the new root itself becomes private until the end.
     let private = Attributes {
@@ -75,6 +85,55 @@ pub fn attach(spec: &Spec, bundle: &Path, detached: Option<BorrowedFd<'_>>) -> S
     };
     set_attributes(tree, &private, false).map_err(failed(&what))?;
     tree.try_clone_to_owned().map_err(failed(what))
+}
+
+/// Where the configuration says that the root file system is.
+pub fn root_path(spec: &Spec, bundle: &Path) -> PathBuf {
+    let configured = spec.root().as_ref();
+    bundle.join(configured.map_or(Path::new("rootfs"), |root| root.path().as_path()))
+}
+
+/// Makes the mount that a place lies on private.
+fn part_from_peers(place: BorrowedFd<'_>) -> io::Result<()> {
+    let id = rustix::fs::statx(place, "", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID)?.stx_mnt_id;
+    let id = id.to_string();
+    let found = mount_table()?
+        .into_iter()
+        .find(|entry| entry.id == id)
+        .ok_or_else(|| io::Error::other("its mount is not in /proc/self/mountinfo"))?;
+    Ok(rustix::mount::mount_change(
+        found.place,
+        MountPropagationFlags::PRIVATE,
+    )?)
+}
+
+/// A line of /proc/self/mountinfo.
+struct MountEntry {
+    id: String,
+    place: PathBuf,
+    kind: String,
+}
+
+fn mount_table() -> io::Result<Vec<MountEntry>> {
+    let text = std::fs::read_to_string("/proc/self/mountinfo")?;
+    let read = |line: &str| {
+        let (front, back) = line.split_once(" - ")?;
+        let mut fields = front.split(' ');
+        Some(MountEntry {
+            id: fields.next()?.to_owned(),
+            place: PathBuf::from(unescape(fields.nth(3)?)),
+            kind: back.split(' ').next()?.to_owned(),
+        })
+    };
+    Ok(text.lines().filter_map(read).collect())
+}
+
+/// Blanks and backslashes are written as octal escapes (proc_pid_mountinfo(5)).
+fn unescape(text: &str) -> String {
+    text.replace("\\040", " ")
+        .replace("\\011", "\t")
+        .replace("\\012", "\n")
+        .replace("\\134", "\\")
 }
 
 /// Makes `root` the root directory; the old one goes.
@@ -95,14 +154,63 @@ pub fn pivot(root: BorrowedFd<'_>) -> Step {
 /// The same where pivot_root can't be (a root on ramfs): moves the tree to `/` and changes root.
 pub fn move_root(root: BorrowedFd<'_>) -> Step {
     let what = "move the root directory";
+    // The old root stays reachable below the new one. A full procfs or sysfs there would let a process mount another
+    // one, without the masks of ours.
+    hide_kernel_mounts(root).map_err(failed(what))?;
     rustix::process::fchdir(root).map_err(failed(what))?;
     rustix::mount::mount_move(".", "/").map_err(failed(what))?;
     rustix::process::chroot(".").map_err(failed(what))?;
     rustix::process::chdir("/").map_err(failed(what))
 }
 
-/// Propagation and read-only state of the root, last of all mounts.
-pub fn finish(spec: &Spec, root: BorrowedFd<'_>) -> Step {
+fn hide_kernel_mounts(root: BorrowedFd<'_>) -> io::Result<()> {
+    use std::os::fd::AsRawFd;
+    let inside = std::fs::read_link(format!("/proc/self/fd/{}", root.as_raw_fd()))?;
+    let outside = mount_table()?.into_iter().filter(|entry| {
+        matches!(entry.kind.as_str(), "proc" | "sysfs") && !entry.place.starts_with(&inside)
+    });
+    // Innermost first; /proc itself is not needed any more.
+    let mut places: Vec<PathBuf> = outside.map(|entry| entry.place).collect();
+    places.sort_by(|a, b| b.cmp(a));
+    for place in places {
+        let change = MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC;
+        match rustix::mount::mount_change(&place, change) {
+            // Below one that has gone already.
+            Err(Errno::INVAL | Errno::NOENT) => continue,
+            other => other?,
+        }
+        match rustix::mount::unmount(&place, UnmountFlags::DETACH) {
+            // Locked to what it lies on: covered instead.
+            Err(Errno::INVAL | Errno::PERM) => {
+                let empty = mounts::tmpfs(&[("nr_inodes", "1")], attribute::RDONLY)?;
+                let place =
+                    rustix::fs::open(&place, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
+                mounts::attach(empty.as_fd(), place.as_fd())?;
+            }
+            other => other?,
+        }
+    }
+    Ok(())
+}
+
+/// Makes `root` the root directory of this process alone, where the mounts are the host's.
+pub fn change_root(root: BorrowedFd<'_>) -> Step {
+    let what = "change the root directory";
+    rustix::process::fchdir(root).map_err(failed(what))?;
+    rustix::process::chroot(".").map_err(failed(what))?;
+    rustix::process::chdir("/").map_err(failed(what))
+}
+
+/// Propagation and read-only state of the root, last of all mounts, after those mounts that had to wait.
+pub fn finish(spec: &Spec, root: BorrowedFd<'_>, read_only: &[OwnedFd]) -> Step {
+    let read_only_attributes = Attributes {
+        set: attribute::RDONLY,
+        ..Attributes::default()
+    };
+    for tree in read_only {
+        set_attributes(tree.as_fd(), &read_only_attributes, false)
+            .map_err(failed("make a mount read-only"))?;
+    }
     let linux = spec.linux().as_ref();
     if let Some((kind, recursive)) = linux
         .and_then(|linux| linux.rootfs_propagation().as_deref())
@@ -121,11 +229,8 @@ pub fn finish(spec: &Spec, root: BorrowedFd<'_>) -> Step {
         .and_then(|root| root.readonly())
         .unwrap_or(false)
     {
-        let attributes = Attributes {
-            set: attribute::RDONLY,
-            ..Attributes::default()
-        };
-        set_attributes(root, &attributes, false).map_err(failed("make the root read-only"))?;
+        set_attributes(root, &read_only_attributes, false)
+            .map_err(failed("make the root read-only"))?;
     }
     Ok(())
 }

@@ -83,6 +83,7 @@ impl Supervisor {
             process: &process,
             stdio: if terminal { Stdio::Pty } else { pipes.stdio() },
             preserve_fds: 0,
+            groups_below: &[],
         };
         let mut executed = self
             .ports

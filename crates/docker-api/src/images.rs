@@ -160,37 +160,31 @@ fn inspect(image: &Image) -> Value {
 
 fn history(engine: &Engine, name: &str) -> Outcome {
     let image = engine.images().resolve(name)?;
-    let mut entries: Vec<Value> = Vec::new();
     let steps = image.config.history().clone().unwrap_or_default();
+    let mut layers = engine.images().layers(&image).into_iter().rev();
+    // Images built here know the image of each step; of others only the last step's is known.
+    let mut of_step = Some(image);
+    let mut entries: Vec<Value> = Vec::new();
     for step in steps.iter().rev() {
         let created = step
             .created()
             .as_deref()
             .and_then(|t| t.parse::<jiff::Timestamp>().ok())
             .map_or(0, |t| t.as_second());
-        let first = entries.is_empty();
+        let layer = (step.empty_layer() != Some(true))
+            .then(|| layers.next())
+            .flatten();
+        let tags = of_step.as_ref().map(|i| &i.tags).filter(|t| !t.is_empty());
         entries.push(json!({
-            "Id": if first { image.id.as_str() } else { "<missing>" }, "Created": created, "CreatedBy": step.created_by().clone().unwrap_or_default(),
-            "Tags": if first && !image.tags.is_empty() { json!(image.tags) } else { Value::Null }, "Size": 0, "Comment": step.comment().clone().unwrap_or_default(),
+            "Id": of_step.as_ref().map_or("<missing>", |i| &i.id), "Created": created,
+            "CreatedBy": step.created_by().clone().unwrap_or_default(), "Tags": tags,
+            "Size": layer.map_or(0, |l| l.size_bytes), "Comment": step.comment().clone().unwrap_or_default(),
         }));
+        of_step = of_step
+            .and_then(|i| i.parent)
+            .and_then(|parent| engine.images().resolve(&parent).ok());
     }
-    sizes(engine, &image, &mut entries);
     Ok(json_answer(&json!(entries)))
-}
-
-/// Sizes of the layers go to the steps that made one, from the top.
-fn sizes(engine: &Engine, image: &Image, entries: &mut [Value]) {
-    let steps = image.config.history().clone().unwrap_or_default();
-    let mut chain: Option<wharf_image::ChainId> = image.top.clone();
-    let _ = &mut chain;
-    if let Some(layer) = chain.and_then(|chain| engine.images().layer(&chain).ok().flatten())
-        && let Some((entry, _)) = entries
-            .iter_mut()
-            .zip(steps.iter().rev())
-            .find(|(_, step)| step.empty_layer() != Some(true))
-    {
-        entry["Size"] = json!(layer.size_bytes);
-    }
 }
 
 /// A channel's lines as a stream; the sink may be called from any thread.

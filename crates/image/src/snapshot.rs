@@ -14,7 +14,7 @@ use crate::error::io_at;
 use crate::layers::{LayerRecord, Staged};
 use crate::mountpoints::Mountpoints;
 use crate::store::Inner;
-use crate::{ChainId, Change, Error, Images, Layer, Result, Snapshot};
+use crate::{ChainId, Change, Error, Image, Images, Layer, Result, Snapshot};
 
 /// `snapshots/KEY/snapshot.json`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -334,6 +334,15 @@ impl Images {
     /// A layer that is here, by chain; `None`: not here.
     pub fn layer(&self, chain: &ChainId) -> Result<Option<Layer>> {
         Ok(self.inner.layer_of(&chain.0))
+    }
+
+    /// An image's layers, the lowest first.
+    pub fn layers(&self, image: &Image) -> Vec<Layer> {
+        let chains = crate::layers::chains_of(image.config.rootfs().diff_ids());
+        chains
+            .iter()
+            .filter_map(|chain| self.inner.layer_of(chain))
+            .collect()
     }
 }
 

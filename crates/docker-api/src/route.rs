@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use axum::body::Body;
 use axum::http::{HeaderValue, Method, Request, Response, StatusCode, request::Parts};
+use percent_encoding::percent_decode_str;
 
 use crate::answer::{Outcome, Refusal};
-use crate::request::{Query, decode};
+use crate::request::Query;
 use crate::{
     Api, VERSION, VERSION_MIN, archives, builds, containers, execs, images, networks, streams,
     system, volumes,
@@ -54,7 +55,7 @@ async fn dispatch(api: Arc<Api>, request: Request<Body>) -> Outcome {
     let segments: Vec<String> = path
         .split('/')
         .filter(|s| !s.is_empty())
-        .map(decode)
+        .map(|s| percent_decode_str(s).decode_utf8_lossy().into_owned())
         .collect();
     let words: Vec<&str> = segments.iter().map(String::as_str).collect();
     let query = Query::of(&parts.uri);

@@ -31,11 +31,13 @@ fn v1_line(rule: &LinuxDeviceCgroup) -> String {
         // `a` means all devices with all accesses, whatever follows.
         None => "a".into(),
         Some(kind) => {
-            let access = rule
-                .access()
-                .as_deref()
-                .filter(|access| !access.is_empty())
-                .unwrap_or("rwm");
+            // Letters that mean nothing are no accesses; the kernel refuses the whole line for one.
+            let given = rule.access().as_deref().filter(|a| !a.is_empty());
+            let access: String = given
+                .unwrap_or("rwm")
+                .chars()
+                .filter(|letter| "rwm".contains(*letter))
+                .collect();
             let letter = if kind == BLOCK { 'b' } else { 'c' };
             format!(
                 "{letter} {}:{} {access}",

@@ -49,9 +49,10 @@ impl Group {
         for hierarchy in hierarchies {
             let made = file::make_folders(&hierarchy.mountpoint, path).and_then(|made| {
                 // A cpuset without CPUs and memory nodes takes no process.
-                if hierarchy.controllers.iter().any(|c| c == "cpuset") {
-                    made.iter()
-                        .try_for_each(|folder| inherit_cpuset(folder))
+                if hierarchy.controllers.iter().any(|c| c == "cpuset")
+                    && let Some(last) = made.last()
+                {
+                    inherit_cpuset(last, &hierarchy.mountpoint)
                         .inspect_err(|_| file::remove_made(&made))?;
                 }
                 Ok(made)
@@ -165,11 +166,20 @@ impl Group {
     }
 }
 
-/// New cpusets are empty; they take over what their parent has.
-fn inherit_cpuset(folder: &Path) -> Result<()> {
-    let parent = folder.parent().unwrap_or(folder);
+/// New cpusets are empty; they take over what their parent has, which may have to take it over itself: somebody else may
+/// have made it and left it empty.
+fn inherit_cpuset(folder: &Path, root: &Path) -> Result<()> {
+    let parent = folder.parent().unwrap_or(root);
     for name in ["cpuset.cpus", "cpuset.mems"] {
-        file::write(folder, name, file::read(parent, name)?.trim())?;
+        let mut value = file::read(parent, name)?;
+        if value.trim().is_empty() && parent != root {
+            inherit_cpuset(parent, root)?;
+            value = file::read(parent, name)?;
+        }
+        // Only what is empty: a folder above may be limited on purpose.
+        if file::read(folder, name)?.trim().is_empty() {
+            file::write(folder, name, value.trim())?;
+        }
     }
     Ok(())
 }
@@ -448,7 +458,9 @@ fn apply_memory(folder: &Path, memory: &LinuxMemory) -> Result<()> {
     const LIMIT: &str = "memory.limit_in_bytes";
     const WITH_SWAP: &str = "memory.memsw.limit_in_bytes";
     let limit = memory.limit().filter(|limit| *limit != 0);
-    let swap = memory.swap().filter(|swap| *swap != 0);
+    // No limit of memory means none of both together, unless that is said.
+    let unlimited = limit.filter(|limit| *limit == -1);
+    let swap = memory.swap().filter(|swap| *swap != 0).or(unlimited);
     if swap.is_some_and(|swap| swap > 0) && !folder.join(WITH_SWAP).exists() {
         return Err(Error::Unsupported(
             "this kernel does not account for swap; boot it with swapaccount=1".into(),

@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 use crate::init::child::{self, Child};
 use crate::message::{Channel, Message};
 use crate::namespaces::Plan;
-use crate::{CreateRequest, Created, device_rules, hooks};
+use crate::{CreateRequest, Created, agent, device_rules, hooks};
 
 /// Clones, mounts, pivots and drops privileges up to the point before exec (runtime-spec "create").
 /// A failed step leaves no mount, cgroup, file or process.
@@ -51,14 +51,25 @@ pub fn create(request: CreateRequest<'_>) -> Result<Created> {
             .send(&Message::Prepared, &[])
             .map_err(Error::system("talk to the container"))?;
     }
-    let (pty, listener) = wait_until_ready(&channel, Some((&request, pid)))?;
+    let pty = wait_until_ready(&channel, &mut |moment| match moment {
+        Moment::Hooks => match request.spec.hooks() {
+            Some(listed) => {
+                hooks::run_runtime_hooks(listed, &request.state("creating", pid, request.spec))
+            }
+            None => Ok(()),
+        },
+        Moment::Listener(listener) => {
+            let state = request.state("creating", pid, request.spec);
+            let process = init.0.as_ref().ok_or(Error::Vanished)?;
+            agent::hand_over(request.spec, pid, &state, process.as_fd(), listener)
+        }
+    })?;
     let pidfd = init.0.take().ok_or(Error::Vanished)?;
     mounts.keep();
     Ok(Created {
         pid,
         pidfd,
         pty,
-        listener,
         cgroup: cgroup.into_group(),
         channel: Some(channel),
         started: false,
@@ -89,35 +100,40 @@ pub(crate) fn clone_into(plan: &Plan, cgroup: Option<BorrowedFd<'_>>) -> Result<
     cloned
 }
 
-/// Takes messages until the child is ready; runs hooks when it asks for them.
+/// What the child waits for on the way.
+pub(crate) enum Moment {
+    /// The hooks between the mounts and the change of root.
+    Hooks,
+    /// The seccomp agent is to get this descriptor of the child.
+    Listener(i32),
+}
+
+/// Takes messages until the child is ready, and does what it asks for; returns the terminal's master.
 pub(crate) fn wait_until_ready(
     channel: &Channel,
-    hooks_for: Option<(&CreateRequest<'_>, i32)>,
-) -> Result<(Option<OwnedFd>, Option<OwnedFd>)> {
+    act: &mut dyn FnMut(Moment) -> Result<()>,
+) -> Result<Option<OwnedFd>> {
+    let answer = |message: Message| {
+        channel
+            .send(&message, &[])
+            .map_err(Error::system("talk to the container"))
+    };
     loop {
         let received = channel
             .receive()
             .map_err(Error::system("listen to the container"))?;
         let (message, descriptors) = received.ok_or(Error::Vanished)?;
         match message {
-            Message::Ready { pty, listener } => {
-                let mut descriptors = descriptors.into_iter();
-                let pty = pty.then(|| descriptors.next()).flatten();
-                let listener = listener.then(|| descriptors.next()).flatten();
-                return Ok((pty, listener));
+            Message::Ready { pty } => {
+                return Ok(descriptors.into_iter().next().filter(|_| pty));
             }
             Message::AtHooks => {
-                if let Some((request, pid)) = hooks_for
-                    && let Some(listed) = request.spec.hooks()
-                {
-                    hooks::run_runtime_hooks(
-                        listed,
-                        &request.state("creating", pid, request.spec),
-                    )?;
-                }
-                channel
-                    .send(&Message::HooksDone, &[])
-                    .map_err(Error::system("talk to the container"))?;
+                act(Moment::Hooks)?;
+                answer(Message::HooksDone)?;
+            }
+            Message::Listener { number } => {
+                act(Moment::Listener(number))?;
+                answer(Message::ListenerTaken)?;
             }
             Message::Failed { message, exit_code } => {
                 return Err(Error::Init { message, exit_code });

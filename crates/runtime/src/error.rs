@@ -50,7 +50,7 @@ pub enum Error {
     #[error("{0}")]
     State(String),
     /// A hook failed.
-    #[error("hook {path}: {message}")]
+    #[error("error running hook {path}: {message}")]
     Hook {
         /// The hook's program.
         path: PathBuf,

@@ -6,7 +6,8 @@ use oci_spec::runtime::Spec;
 use rustix::process::{Pid, PidfdFlags};
 use wharf_sys::process::{Cloned, namespace};
 
-use crate::create::{await_exec, cgroup_path, clone_into, kill_and_reap, wait_until_ready};
+use crate::agent;
+use crate::create::{Moment, await_exec, cgroup_path, clone_into, kill_and_reap, wait_until_ready};
 use crate::error::{Error, Result};
 use crate::init::child;
 use crate::init::{Failure, Step, console, failed, kernel_settings};
@@ -44,6 +45,7 @@ pub fn exec(request: ExecRequest<'_>) -> Result<Executed> {
                 init.as_fd(),
                 cgroup.as_ref(),
                 joined & !namespace::PID,
+                &theirs,
             ) {
                 Ok(ready) => ready.wait_and_exec(&theirs, &Gate::Channel, || Ok(())),
                 Err(failure) => failure,
@@ -56,12 +58,25 @@ pub fn exec(request: ExecRequest<'_>) -> Result<Executed> {
         },
     };
     drop(theirs);
-    let (pty, listener) = wait_until_ready(&channel, None)?;
+    let state = crate::state_json(
+        request.id,
+        "running",
+        request.init,
+        request.bundle,
+        request.spec,
+    );
+    let pty = wait_until_ready(&channel, &mut |moment| match moment {
+        Moment::Listener(listener) => {
+            let process = pidfd.pidfd.as_ref().ok_or(Error::Vanished)?;
+            agent::hand_over(request.spec, pidfd.pid, &state, process.as_fd(), listener)
+        }
+        Moment::Hooks => Ok(()),
+    })?;
     channel
         .send(&Message::Start, &[])
         .map_err(Error::system("talk to the process"))?;
     await_exec(&channel)?;
-    pidfd.into_executed(pty, listener)
+    pidfd.into_executed(pty)
 }
 
 /// Killed and reaped unless it is handed on.
@@ -71,17 +86,12 @@ struct Reaped {
 }
 
 impl Reaped {
-    fn into_executed(
-        mut self,
-        pty: Option<OwnedFd>,
-        listener: Option<OwnedFd>,
-    ) -> Result<Executed> {
+    fn into_executed(mut self, pty: Option<OwnedFd>) -> Result<Executed> {
         let pidfd = self.pidfd.take().ok_or(Error::Vanished)?;
         Ok(Executed {
             pid: self.pid,
             pidfd,
             pty,
-            listener,
         })
     }
 }
@@ -100,6 +110,7 @@ fn enter(
     init: BorrowedFd<'_>,
     cgroup: &dyn wharf_cgroup::Cgroup,
     joined: u64,
+    channel: &Channel,
 ) -> Step<child::ReadyToExec> {
     rustix::process::umask(rustix::fs::Mode::empty());
     // What this process holds of the host's must not be read by the container it enters (CVE-2016-9962).
@@ -136,6 +147,7 @@ fn enter(
         &request.stdio,
         console,
         request.preserve_fds,
+        channel,
     )
 }
 

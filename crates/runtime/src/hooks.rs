@@ -2,8 +2,8 @@
 
 use std::io::{Read, Write};
 use std::os::fd::AsFd;
-use std::os::unix::process::CommandExt;
-use std::process::{Child, Command, Stdio};
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use oci_spec::runtime::{Hook, Hooks};
@@ -85,8 +85,27 @@ pub fn run(hook: &Hook, state: &str) -> Result<()> {
     if status.success() {
         Ok(())
     } else {
-        Err(fail(format!("{status}, stderr: {}", said.trim())))
+        Err(fail(format!("{}, stderr: {}", words(status), said.trim())))
     }
+}
+
+/// How a program ended, as callers of other runtimes know it.
+fn words(status: ExitStatus) -> String {
+    let Some(signal) = status.signal() else {
+        return format!("exit status {}", status.code().unwrap_or(-1));
+    };
+    let name = match signal {
+        4 => "illegal instruction",
+        6 => "aborted",
+        7 => "bus error",
+        9 => "killed",
+        11 => "segmentation fault",
+        13 => "broken pipe",
+        15 => "terminated",
+        31 => "bad system call",
+        _ => return format!("signal {signal}"),
+    };
+    format!("signal: {name}")
 }
 
 fn ends_within(child: &Child, limit: Duration) -> std::io::Result<bool> {

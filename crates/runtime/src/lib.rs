@@ -6,6 +6,7 @@
 //! Called only from single-threaded programs: a process is cloned here without exec.
 #![forbid(unsafe_code)]
 
+mod agent;
 pub mod cli;
 mod create;
 mod default_spec;
@@ -116,8 +117,6 @@ pub struct Created {
     pub pidfd: OwnedFd,
     /// Master of the pseudo terminal, where asked for.
     pub pty: Option<OwnedFd>,
-    /// Where system calls that the filter passes on are read, where the profile asks for it.
-    pub listener: Option<OwnedFd>,
     /// The container's control group.
     pub cgroup: Box<dyn wharf_cgroup::Cgroup>,
     channel: Option<message::Channel>,
@@ -131,6 +130,8 @@ pub struct ExecRequest<'a> {
     pub id: &'a str,
     /// Host PID of the container's init.
     pub init: i32,
+    /// The container's bundle, which a seccomp agent is told.
+    pub bundle: &'a Path,
     /// The container's configuration (namespaces, seccomp, cgroup path).
     pub spec: &'a Spec,
     /// The process to run.
@@ -152,8 +153,6 @@ pub struct Executed {
     pub pidfd: OwnedFd,
     /// Master of the pseudo terminal, where asked for.
     pub pty: Option<OwnedFd>,
-    /// Where system calls that the filter passes on are read, where the profile asks for it.
-    pub listener: Option<OwnedFd>,
 }
 
 /// Docker's default seccomp profile for a set of capabilities (names like `CAP_SYS_ADMIN`), on this

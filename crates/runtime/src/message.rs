@@ -22,12 +22,18 @@ pub enum Message {
     AtHooks,
     /// To the child: they ran.
     HooksDone,
-    /// From the child: all is done but the exec. With the terminal's master and the seccomp listener, where asked for.
+    /// From the child: the filter is in force and asks a listener. The child does nothing until the agent has it: nobody
+    /// would answer.
+    Listener {
+        /// The child's descriptor for it.
+        number: i32,
+    },
+    /// To the child: the agent has it.
+    ListenerTaken,
+    /// From the child: all is done but the exec. With the terminal's master, where asked for.
     Ready {
-        /// Whether the first descriptor is the terminal's master.
+        /// Whether the descriptor of the terminal's master comes with this.
         pty: bool,
-        /// Whether the last descriptor is the seccomp listener.
-        listener: bool,
     },
     /// To the child: exec.
     Start,
@@ -87,6 +93,13 @@ impl Channel {
         Ok(())
     }
 
+    /// Sends a message by the one system call that a filter may not ask an agent about.
+    pub fn write(&self, message: &Message) -> io::Result<()> {
+        let bytes = serde_json::to_vec(message)?;
+        rustix::io::write(&self.0, &bytes)?;
+        Ok(())
+    }
+
     /// Waits for a message; `None`: the other side is gone (an exec, if all went well).
     pub fn receive(&self) -> io::Result<Option<(Message, Vec<OwnedFd>)>> {
         let mut bytes = vec![0; MESSAGE_BYTES_MAX + 1];
@@ -125,14 +138,8 @@ mod tests {
     fn messages_carry_descriptors_and_an_end_is_seen() {
         let (a, b) = Channel::pair().unwrap();
         let file = std::fs::File::open("/dev/null").unwrap();
-        a.send(
-            &Message::Ready {
-                pty: true,
-                listener: false,
-            },
-            &[file.as_fd()],
-        )
-        .unwrap();
+        a.send(&Message::Ready { pty: true }, &[file.as_fd()])
+            .unwrap();
         a.send(
             &Message::Failed {
                 message: "x".repeat(40_000),
@@ -143,13 +150,7 @@ mod tests {
         .unwrap();
         drop(a);
         let (message, descriptors) = b.receive().unwrap().unwrap();
-        assert!(matches!(
-            message,
-            Message::Ready {
-                pty: true,
-                listener: false
-            }
-        ));
+        assert!(matches!(message, Message::Ready { pty: true }));
         assert_eq!(descriptors.len(), 1);
         assert!(matches!(
             b.receive().unwrap().unwrap().0,

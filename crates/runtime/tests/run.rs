@@ -358,6 +358,7 @@ fn exec_joins_the_container() {
     let request = |process: &'static Process, stdio| ExecRequest {
         id: Box::leak(id.clone().into_boxed_str()),
         init: created.pid,
+        bundle: Path::new("/"),
         spec: &spec,
         process,
         stdio,

@@ -4,7 +4,7 @@
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
@@ -21,6 +21,11 @@ impl RunDir {
     pub(crate) fn open(path: &Path) -> io::Result<RunDir> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         Ok(RunDir(rustix::fs::open(path, flags, Mode::empty())?))
+    }
+
+    /// Where it is at this moment; empty if that can't be told.
+    pub(crate) fn place(&self) -> PathBuf {
+        std::fs::read_link(format!("/proc/self/fd/{}", self.0.as_raw_fd())).unwrap_or_default()
     }
 
     fn socket_address(&self) -> io::Result<SocketAddrUnix> {

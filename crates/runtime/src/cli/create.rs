@@ -1,16 +1,11 @@
 //! `create`: a bundle becomes a container that waits for `start`.
 
-use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use oci_spec::runtime::Spec;
-use rustix::io::IoSlice;
-use rustix::net::{
-    AddressFamily, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketAddrUnix,
-    SocketFlags, SocketType,
-};
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
 use super::args::{Flag, Parsed};
 use super::state::{self, NewFolder, Record};
@@ -134,11 +129,6 @@ impl Bundle {
         global
             .log
             .debug("init: closing the pipe to signal completion");
-        if let Some(listener) = created.listener.take() {
-            let state =
-                crate::state_json(parsed.id(), "creating", created.pid, &self.path, &self.spec);
-            hand_over_listener(&self.spec, created.pid, &state, listener.as_fd())?;
-        }
         hand_over_terminal(
             parsed,
             created
@@ -221,59 +211,9 @@ pub fn hand_over_terminal(parsed: &Parsed, master: Option<OwnedFd>) -> Outcome<(
         return Ok(());
     };
     // The name that runc sends along; some receivers read it, all want a byte at least.
-    send_descriptor(Path::new(path), b"/dev/ptmx", master.as_fd()).map_err(failed(format!(
-        "send the terminal to the console socket {path}"
-    )))
-}
-
-/// Hands the system calls that the filter asks about to the agent that the configuration names (runtime-spec, "The
-/// Container Process State").
-pub fn hand_over_listener(
-    spec: &Spec,
-    pid: i32,
-    state: &str,
-    listener: BorrowedFd<'_>,
-) -> Outcome<()> {
-    let linux = spec.linux().as_ref();
-    let seccomp = linux.and_then(|linux| linux.seccomp().as_ref());
-    let path = seccomp.and_then(|seccomp| seccomp.listener_path().as_ref());
-    let Some(path) = path else {
-        return Err(Failure::new(
-            "the seccomp profile has SCMP_ACT_NOTIFY but no listenerPath",
-        ));
-    };
-    let state: serde_json::Value =
-        serde_json::from_str(state).map_err(|e| Failure::new(format!("write the state: {e}")))?;
-    let metadata = seccomp.and_then(|seccomp| seccomp.listener_metadata().clone());
-    let message = serde_json::json!({
-        "ociVersion": spec.version(),
-        "fds": ["seccompFd"],
-        "pid": pid,
-        "metadata": metadata.unwrap_or_default(),
-        "state": state,
-    });
-    send_descriptor(path, message.to_string().as_bytes(), listener).map_err(failed(format!(
-        "send the seccomp listener to {}",
-        path.display()
-    )))
-}
-
-/// One descriptor with some bytes to a listening unix socket (SCM_RIGHTS).
-fn send_descriptor(path: &Path, bytes: &[u8], descriptor: BorrowedFd<'_>) -> std::io::Result<()> {
-    let socket = rustix::net::socket_with(
-        AddressFamily::UNIX,
-        SocketType::STREAM,
-        SocketFlags::CLOEXEC,
-        None,
-    )?;
-    rustix::net::connect(&socket, &SocketAddrUnix::new(path)?)?;
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-    let mut control = SendAncillaryBuffer::new(&mut space);
-    let descriptors = [descriptor];
-    control.push(SendAncillaryMessage::ScmRights(&descriptors));
-    let bytes = [IoSlice::new(bytes)];
-    rustix::net::sendmsg(&socket, &bytes, &mut control, SendFlags::NOSIGNAL)?;
-    Ok(())
+    crate::agent::send_descriptor(Path::new(path), b"/dev/ptmx", master.as_fd()).map_err(failed(
+        format!("send the terminal to the console socket {path}"),
+    ))
 }
 
 /// A process that joins a frozen group stops there, and we would wait for it for ever. One that joins a group with

@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 
 use super::args::{Flag, Parsed};
 use super::create::{
-    CONSOLE_SOCKET, PID_FILE, PRESERVE, check_terminal, hand_over_listener, hand_over_terminal,
-    preserved, write_pid_file,
+    CONSOLE_SOCKET, PID_FILE, PRESERVE, check_terminal, hand_over_terminal, preserved,
+    write_pid_file,
 };
 use super::foreground::Foreground;
 use super::state::{self, Container, Status};
@@ -82,6 +82,7 @@ fn exec(global: &Global, parsed: &Parsed) -> Outcome {
     let mut executed = crate::exec(ExecRequest {
         id: &container.id,
         init: container.record.pid,
+        bundle: &container.record.bundle,
         spec: &container.spec,
         process: &process,
         stdio: if terminal { Stdio::Pty } else { Stdio::Inherit },
@@ -92,10 +93,6 @@ fn exec(global: &Global, parsed: &Parsed) -> Outcome {
         "child process in init(), setns_init: about to exec: process {} in {}",
         executed.pid, container.id
     ));
-    if let Some(listener) = executed.listener.take() {
-        let state = container.hook_state(container.status());
-        hand_over_listener(&container.spec, executed.pid, &state, listener.as_fd())?;
-    }
     write_pid_file(parsed, executed.pid)?;
     let master = executed.pty.take();
     let Some(mut foreground) = foreground else {
@@ -115,8 +112,12 @@ fn process(parsed: &Parsed, container: &Container) -> Outcome<Process> {
     if let Some(path) = parsed.get("process") {
         let text = state::read(std::path::Path::new(path))?
             .ok_or_else(|| Failure::new(format!("open {path}: no such file or directory")))?;
-        return serde_json::from_slice(&text)
-            .map_err(|e| Failure::new(format!("the process in {path} is not valid: {e}")));
+        let invalid = |e| Failure::new(format!("the process in {path} is not valid: {e}"));
+        let mut value: Value = serde_json::from_slice(&text).map_err(invalid)?;
+        if value["user"].is_null() {
+            value["user"] = json!({"uid": 0, "gid": 0});
+        }
+        return serde_json::from_value(value).map_err(invalid);
     }
     let command = &parsed.words[1..];
     if command.is_empty() {

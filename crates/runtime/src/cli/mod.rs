@@ -5,6 +5,7 @@
 //! `start.sock` (the gate, gone once the container runs).
 
 mod args;
+mod checkpoint;
 mod create;
 mod delete;
 mod events;
@@ -119,6 +120,7 @@ struct Command {
 }
 
 const COMMANDS: &[&Command] = &[
+    &checkpoint::CHECKPOINT,
     &create::COMMAND,
     &delete::COMMAND,
     &events::COMMAND,
@@ -128,6 +130,7 @@ const COMMANDS: &[&Command] = &[
     &list::COMMAND,
     &update::PAUSE,
     &ps::COMMAND,
+    &checkpoint::RESTORE,
     &update::RESUME,
     &run::COMMAND,
     &spec::COMMAND,

@@ -67,6 +67,8 @@ pub const COMMAND: Command = Command {
         Flag::value("cpu-period", "period of the CPU quota, in microseconds"),
         Flag::value("cpu-quota", "CPU time in a period, in microseconds"),
         Flag::value("cpu-share", "CPU shares (relative weight)"),
+        Flag::value("cpu-burst", "time that may be used on top, in microseconds"),
+        Flag::value("cpu-idle", "1: only when nothing else wants to run"),
         Flag::value(
             "cpu-rt-period",
             "period of real-time processes, in microseconds",
@@ -92,12 +94,17 @@ pub const COMMAND: Command = Command {
     run: update,
 };
 
+/// Those of the flags below that may have a unit.
+const BYTES: &[&str] = &["memory", "memory-reservation", "memory-swap"];
+
 /// Flags that are numbers, and where the configuration has them.
 const NUMBERS: &[(&str, &str, &str)] = &[
     ("blkio-weight", "blockIO", "weight"),
     ("cpu-period", "cpu", "period"),
     ("cpu-quota", "cpu", "quota"),
     ("cpu-share", "cpu", "shares"),
+    ("cpu-burst", "cpu", "burst"),
+    ("cpu-idle", "cpu", "idle"),
     ("cpu-rt-period", "cpu", "realtimePeriod"),
     ("cpu-rt-runtime", "cpu", "realtimeRuntime"),
     ("memory", "memory", "limit"),
@@ -149,7 +156,11 @@ fn from_file(path: &str) -> Outcome<Value> {
 fn from_flags(parsed: &Parsed) -> Outcome<Value> {
     let mut value = json!({});
     for (flag, controller, field) in NUMBERS {
-        if let Some(number) = parsed.number::<i64>(flag)? {
+        let number = match parsed.get(flag).filter(|_| BYTES.contains(flag)) {
+            Some(text) => Some(bytes(flag, text)?),
+            None => parsed.number::<i64>(flag)?,
+        };
+        if let Some(number) = number {
             value[*controller][*field] = json!(number);
         }
     }
@@ -159,6 +170,33 @@ fn from_flags(parsed: &Parsed) -> Outcome<Value> {
         }
     }
     Ok(value)
+}
+
+/// `67108864`, `64m`, `64MB`, `-1`.
+fn bytes(flag: &str, text: &str) -> Outcome<i64> {
+    let invalid = || {
+        Failure::new(format!(
+            "invalid value \"{text}\" for flag -{flag}: not a number of bytes"
+        ))
+    };
+    if let Ok(number) = text.parse() {
+        return Ok(number);
+    }
+    let lower = text.to_ascii_lowercase();
+    let lower = lower.strip_suffix('b').unwrap_or(&lower);
+    let lower = lower.strip_suffix('i').unwrap_or(lower);
+    let (number, shift) = match lower.as_bytes().last() {
+        Some(b'k') => (&lower[..lower.len() - 1], 10),
+        Some(b'm') => (&lower[..lower.len() - 1], 20),
+        Some(b'g') => (&lower[..lower.len() - 1], 30),
+        Some(b't') => (&lower[..lower.len() - 1], 40),
+        Some(b'p') => (&lower[..lower.len() - 1], 50),
+        _ => (lower, 0),
+    };
+    let number: u32 = number.trim().parse().map_err(|_| invalid())?;
+    i64::from(number)
+        .checked_mul(1 << shift)
+        .ok_or_else(invalid)
 }
 
 /// Keeps the configuration in the state as it is now.
@@ -183,6 +221,23 @@ fn merge(into: &mut Value, changes: Value) {
     for (key, change) in changes {
         if !change.is_null() {
             merge(&mut into[key], change);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::bytes;
+
+    #[test]
+    fn amounts_with_units() {
+        let read = |text| bytes("memory", text).ok();
+        assert_eq!(read("50M"), Some(50 << 20));
+        assert_eq!(read("1gb"), Some(1 << 30));
+        assert_eq!(read("2KiB"), Some(2048));
+        assert_eq!(read("-1"), Some(-1));
+        for bad in ["", "m", "-1m", "5x", "4294967295p"] {
+            assert_eq!(read(bad), None, "{bad:?}");
         }
     }
 }

@@ -2,7 +2,9 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use oci_spec::runtime::{Process, Spec};
+use oci_spec::runtime::{LinuxSeccomp, Process, Spec};
+use rustix::fs::FileType;
+use rustix::io::Errno;
 use rustix::process::{Gid, Uid};
 use wharf_sys::process::namespace;
 
@@ -65,6 +67,7 @@ impl Child<'_> {
             &self.request.stdio,
             console,
             self.request.preserve_fds,
+            self.channel,
         )
     }
 
@@ -221,7 +224,6 @@ fn become_root_of_namespace() -> Step {
 pub struct ReadyToExec {
     program: Program,
     pty: Option<OwnedFd>,
-    listener: Option<OwnedFd>,
 }
 
 /// What init and exec have in common: streams, limits, rights, program.
@@ -231,10 +233,12 @@ pub fn finish(
     stdio: &Stdio<'_>,
     console: Option<console::Console>,
     preserve_fds: u32,
+    channel: &Channel,
 ) -> Step<ReadyToExec> {
     kernel_settings::set_limits(process.rlimits().as_deref().unwrap_or_default())?;
     kernel_settings::set_priorities(process)?;
     place_streams(stdio, console.as_ref())?;
+    own_streams(process.user().uid())?;
     wharf_sys::process::close_on_exec_from(3 + preserve_fds)
         .map_err(failed("close descriptors of the host"))?;
     let may_set_groups = may_set_groups();
@@ -245,13 +249,12 @@ pub fn finish(
         .and_then(|linux| linux.seccomp().as_ref());
     let no_new_privileges = process.no_new_privileges().unwrap_or(false);
     identity::forbid_new_privileges(process)?;
-    let mut listener = None;
     program::enter_working_folder(process)?;
     // Before the filter, which may forbid getcwd; nothing after this changes the folder.
     program::verify_working_folder()?;
     if !no_new_privileges && let Some(seccomp) = seccomp {
         // Loading needs CAP_SYS_ADMIN, which the next step drops: the profile must allow what comes after.
-        listener = crate::seccomp::load(seccomp)?;
+        load_filter(seccomp, channel)?;
     }
     identity::become_user(process, may_set_groups)?;
     let mut program = Program::find(process)?;
@@ -260,13 +263,33 @@ pub fn finish(
         program.add_env("LISTEN_PID=1")?;
     }
     if no_new_privileges && let Some(seccomp) = seccomp {
-        listener = crate::seccomp::load(seccomp)?;
+        load_filter(seccomp, channel)?;
     }
     Ok(ReadyToExec {
         program,
         pty: console.map(|console| console.master),
-        listener,
     })
+}
+
+/// Puts the filter on this process. One that asks an agent is waited for until the agent is there: the very next system
+/// call may be one that it asks about.
+fn load_filter(seccomp: &LinuxSeccomp, channel: &Channel) -> Step {
+    let Some(listener) = crate::seccomp::load(seccomp)? else {
+        return Ok(());
+    };
+    let number = std::os::fd::AsRawFd::as_raw_fd(&listener);
+    channel
+        .write(&Message::Listener { number })
+        .map_err(failed("report the seccomp listener"))?;
+    match channel
+        .receive()
+        .map_err(failed("wait for the seccomp agent"))?
+    {
+        Some((Message::ListenerTaken, _)) => Ok(()),
+        _ => Err(Failure::new(
+            "the runtime ended before the seccomp agent was there",
+        )),
+    }
 }
 
 /// In a user namespace whose setgroups file says `deny` the groups stay as they are.
@@ -310,6 +333,35 @@ fn place_streams(stdio: &Stdio<'_>, console: Option<&console::Console>) -> Step 
     Ok(())
 }
 
+/// The user of the process may open its streams again, as `/dev/stdout`. Not so what belongs to nobody alone.
+fn own_streams(uid: u32) -> Step {
+    const NULL: (u32, u32) = (1, 3);
+    for stream in [
+        rustix::stdio::stdin(),
+        rustix::stdio::stdout(),
+        rustix::stdio::stderr(),
+    ] {
+        let Ok(stat) = rustix::fs::fstat(stream) else {
+            // Closed by the caller.
+            continue;
+        };
+        let number = (
+            rustix::fs::major(stat.st_rdev),
+            rustix::fs::minor(stat.st_rdev),
+        );
+        let device = FileType::from_raw_mode(stat.st_mode).is_char_device();
+        if stat.st_uid == uid || (device && number == NULL) {
+            continue;
+        }
+        match rustix::fs::fchown(stream, Some(Uid::from_raw(uid)), None) {
+            // Not ours to give, an ID outside the user namespace, or a file system without owners.
+            Ok(()) | Err(Errno::PERM | Errno::INVAL | Errno::ROFS) => {}
+            Err(error) => return Err(failed("give the streams to the user")(error)),
+        }
+    }
+    Ok(())
+}
+
 impl ReadyToExec {
     /// Reports, waits to be let go, and execs. Returns only on failure.
     pub fn wait_and_exec(
@@ -318,14 +370,9 @@ impl ReadyToExec {
         gate: &Gate,
         before: impl FnOnce() -> Step,
     ) -> Failure {
-        let descriptors: Vec<BorrowedFd<'_>> = [&self.pty, &self.listener]
-            .into_iter()
-            .flatten()
-            .map(AsFd::as_fd)
-            .collect();
+        let descriptors: Vec<BorrowedFd<'_>> = self.pty.iter().map(AsFd::as_fd).collect();
         let ready = Message::Ready {
             pty: self.pty.is_some(),
-            listener: self.listener.is_some(),
         };
         if let Err(error) = channel.send(&ready, &descriptors) {
             return failed("report to the runtime")(error);

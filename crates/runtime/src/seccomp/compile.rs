@@ -40,6 +40,7 @@ const RET_TRACE: u32 = 0x7ff0_0000;
 const RET_LOG: u32 = 0x7ffc_0000;
 const RET_ALLOW: u32 = 0x7fff_0000;
 const EPERM: u32 = 1;
+const ENOSYS: u32 = 38;
 const ERRNO_MAX: u32 = 4095;
 const INSTRUCTIONS_MAX: usize = 4096;
 
@@ -74,6 +75,12 @@ pub fn compile(seccomp: &LinuxSeccomp) -> Result<Program, String> {
     let rules = seccomp.syscalls().as_deref().unwrap_or_default();
     let architectures = architectures(seccomp);
     let mut notifies = default == RET_NOTIFY;
+    // A C library tries new calls first and takes only "no such call" for a reason to try older ones. A profile can't
+    // have meant calls younger than itself, so they are answered as by a kernel of its age.
+    let stub_unknown = !matches!(
+        seccomp.default_action(),
+        Action::ScmpActAllow | Action::ScmpActLog | Action::ScmpActTrace
+    );
     let mut code = vec![statement(LOAD_WORD, OFFSET_ARCH)];
     for (audit, table) in &architectures {
         let outcomes = outcomes(rules, table, default, *audit == AUDIT_ARCH_I386)?;
@@ -84,7 +91,12 @@ pub fn compile(seccomp: &LinuxSeccomp) -> Result<Program, String> {
             section.push(jump(JUMP_GREATER_EQUAL, X32_BIT, 0, 1));
             section.push(statement(RETURN, default));
         }
-        section.extend(search(&ranges(&outcomes, default)));
+        let beyond = if stub_unknown {
+            newest(rules, table).map(|newest| (newest + 1, RET_ERRNO | ENOSYS))
+        } else {
+            None
+        };
+        section.extend(search(&ranges(&outcomes, default, beyond)));
         code.extend(unless_equal_skip(*audit, &section)?);
     }
     // An architecture that is not listed: its calls are not known, so the process may not go on.
@@ -99,6 +111,12 @@ pub fn compile(seccomp: &LinuxSeccomp) -> Result<Program, String> {
         instructions: code,
         notifies,
     })
+}
+
+/// Number of the newest call that the profile names.
+fn newest(rules: &[LinuxSyscall], table: Table) -> Option<u32> {
+    let names = rules.iter().flat_map(|rule| rule.names());
+    names.filter_map(|name| number(table, name)).max()
 }
 
 type Table = &'static [(&'static str, u32)];
@@ -297,8 +315,13 @@ impl Condition {
     }
 }
 
-/// First number of each range of calls with the same outcome; the first range begins at 0, the last has no end.
-fn ranges(outcomes: &BTreeMap<u32, Outcome>, default: u32) -> Vec<(u32, Outcome)> {
+/// First number of each range of calls with the same outcome; the first range begins at 0, the last has no end. `beyond`:
+/// from this number on another verdict than the default.
+fn ranges(
+    outcomes: &BTreeMap<u32, Outcome>,
+    default: u32,
+    beyond: Option<(u32, u32)>,
+) -> Vec<(u32, Outcome)> {
     let nothing = Outcome {
         conditional: Vec::new(),
         otherwise: default,
@@ -318,6 +341,13 @@ fn ranges(outcomes: &BTreeMap<u32, Outcome>, default: u32) -> Vec<(u32, Outcome)
         next = number + 1;
     }
     push(next, &nothing);
+    if let Some((from, verdict)) = beyond {
+        let unknown = Outcome {
+            conditional: Vec::new(),
+            otherwise: verdict,
+        };
+        push(from.max(next), &unknown);
+    }
     ranges
 }
 
@@ -514,6 +544,26 @@ mod tests {
     }
 
     #[test]
+    fn calls_younger_than_the_profile_do_not_exist() {
+        let program = |action: &str| {
+            compile(&profile(serde_json::json!({
+                "defaultAction": action,
+                "syscalls": [{"names": ["read", "openat2"], "action": "SCMP_ACT_LOG"}],
+            })))
+            .unwrap()
+        };
+        let verdict =
+            |action: &str, number: u32| run(&program(action), AUDIT_ARCH_X86_64, number, [0; 6]);
+        for action in ["SCMP_ACT_ERRNO", "SCMP_ACT_KILL_PROCESS"] {
+            assert_eq!(verdict(action, 1000), RET_ERRNO | ENOSYS);
+            assert_eq!(verdict(action, call("openat2") + 1), RET_ERRNO | ENOSYS);
+            assert_ne!(verdict(action, call("openat2") - 1), RET_ERRNO | ENOSYS);
+            assert_eq!(verdict(action, call("openat2")), RET_LOG);
+        }
+        assert_eq!(verdict("SCMP_ACT_ALLOW", 1000), RET_ALLOW);
+    }
+
+    #[test]
     fn nonsense_is_refused() {
         let wrong = serde_json::json!({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [
             {"names": ["read"], "action": "SCMP_ACT_ERRNO", "args": [{"index": 6, "value": 0, "op": "SCMP_CMP_EQ"}]}]});
@@ -583,7 +633,7 @@ mod tests {
             let allow = Outcome { conditional: Vec::new(), otherwise: RET_ALLOW };
             let outcomes = numbers.iter().map(|n| (*n, allow.clone())).collect();
             let mut instructions = vec![statement(LOAD_WORD, OFFSET_NUMBER)];
-            instructions.extend(search(&ranges(&outcomes, default.otherwise)));
+            instructions.extend(search(&ranges(&outcomes, default.otherwise, None)));
             let verdict = run(&Program { instructions, notifies: false }, 0, probe, [0; 6]);
             prop_assert_eq!(verdict == RET_ALLOW, numbers.contains(&probe));
         }

@@ -6,7 +6,7 @@ mod syscalls;
 
 use std::os::fd::OwnedFd;
 
-use oci_spec::runtime::{LinuxSeccomp, LinuxSeccompFilterFlag};
+use oci_spec::runtime::{LinuxSeccomp, LinuxSeccompAction, LinuxSeccompFilterFlag, LinuxSyscall};
 
 use crate::init::{Failure, Step, failed};
 
@@ -15,6 +15,11 @@ pub use profile::default_profile;
 
 /// Compiles a profile and puts it on this process. Returns the listener where an action asks for one.
 pub fn load(seccomp: &LinuxSeccomp) -> Step<Option<OwnedFd>> {
+    if asks_about_write(seccomp) {
+        return Err(Failure::new(
+            "SCMP_ACT_NOTIFY cannot be used for the write syscall: the agent is told of itself by one",
+        ));
+    }
     let program =
         compile(seccomp).map_err(|e| Failure::new(format!("compile the seccomp profile: {e}")))?;
     let mut flags = seccomp.flags().iter().flatten().fold(0, |bits, flag| {
@@ -32,4 +37,16 @@ pub fn load(seccomp: &LinuxSeccomp) -> Step<Option<OwnedFd>> {
     }
     wharf_sys::seccomp::load(&program.instructions, flags)
         .map_err(failed("load the seccomp filter"))
+}
+
+fn asks_about_write(seccomp: &LinuxSeccomp) -> bool {
+    let asks = |action| action == LinuxSeccompAction::ScmpActNotify;
+    let named = |rule: &LinuxSyscall| rule.names().iter().any(|name| name == "write");
+    let rules = seccomp.syscalls().as_deref().unwrap_or_default();
+    if asks(seccomp.default_action()) {
+        return !rules
+            .iter()
+            .any(|rule| named(rule) && rule.action() == LinuxSeccompAction::ScmpActAllow);
+    }
+    rules.iter().any(|rule| asks(rule.action()) && named(rule))
 }

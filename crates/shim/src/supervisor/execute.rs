@@ -76,9 +76,11 @@ impl Supervisor {
             Pipes::new(head.open_stdin && watched, watched).map_err(context("make pipes"))?
         };
         pipes.give_to(&spec, process.user());
+        let bundle = self.run_dir.place();
         let request = ExecRequest {
             id: &self.id,
             init: self.sessions.get(&INIT).map_or(0, Session::pid),
+            bundle: &bundle,
             spec: &spec,
             process: &process,
             stdio: if terminal { Stdio::Pty } else { pipes.stdio() },

@@ -13,6 +13,7 @@ use crate::error::{Error, Result};
 use crate::init::child::{self, Child};
 use crate::message::{Channel, Message};
 use crate::namespaces::Plan;
+use crate::sources::Sources;
 use crate::{CreateRequest, Created, agent, device_rules, hooks};
 
 /// Clones, mounts, pivots and drops privileges up to the point before exec (runtime-spec "create").
@@ -23,8 +24,10 @@ pub fn create(request: CreateRequest<'_>) -> Result<Created> {
         .process()
         .as_ref()
         .ok_or_else(|| Error::Config("process is missing".into()))?;
+    refuse_absent(request.spec)?;
     let plan = Plan::new(request.spec, request.netns)?;
     let mounts = HostMounts::of(&request, &plan)?;
+    let sources = Sources::open(request.spec, request.bundle, &plan)?;
     let cgroup = OwnedCgroup::create(request.spec, request.id)?;
     let (channel, theirs) = Channel::pair().map_err(Error::system("make a socket pair"))?;
     let cloned = clone_into(&plan, cgroup.group().clone_target())?;
@@ -39,6 +42,7 @@ pub fn create(request: CreateRequest<'_>) -> Result<Created> {
                 plan: &plan,
                 channel,
                 cgroup: cgroup.group(),
+                sources: &sources,
             })
         }
         Cloned::Parent { pid, pidfd } => (pid, pidfd),
@@ -74,6 +78,23 @@ pub fn create(request: CreateRequest<'_>) -> Result<Created> {
         channel: Some(channel),
         started: false,
     })
+}
+
+/// What is asked for and can't be had is said before anything is made.
+fn refuse_absent(spec: &Spec) -> Result<()> {
+    let linux = spec.linux().as_ref();
+    if linux.is_some_and(|linux| linux.intel_rdt().is_some()) {
+        return Err(Error::Config(
+            "intelRdt is not supported: neither by this runtime nor, most likely, by this machine"
+                .into(),
+        ));
+    }
+    if linux.is_some_and(|linux| linux.net_devices().as_ref().is_some_and(|d| !d.is_empty())) {
+        return Err(Error::Config(
+            "netDevices is not supported: move the devices by a createRuntime hook".into(),
+        ));
+    }
+    Ok(())
 }
 
 /// Clones with the plan's new namespaces, inside the PID namespace to be joined, if there is one.
@@ -321,7 +342,7 @@ fn prepare_user_namespace(
     })
 }
 
-fn mapping_lines(mappings: &[LinuxIdMapping]) -> String {
+pub(crate) fn mapping_lines(mappings: &[LinuxIdMapping]) -> String {
     mappings
         .iter()
         .map(|m| format!("{} {} {}\n", m.container_id(), m.host_id(), m.size()))

@@ -49,6 +49,16 @@ pub enum Error {
     /// No container of this name, or one that is not in the state an operation needs.
     #[error("{0}")]
     State(String),
+    /// A hook of a moment failed.
+    #[error("error running {moment} hook #{number}")]
+    Moment {
+        /// Name of the moment (runtime-spec, "POSIX-platform Hooks").
+        moment: String,
+        /// Place in the list, from 0.
+        number: usize,
+        /// How.
+        source: Box<Error>,
+    },
     /// A hook failed.
     #[error("error running hook {path}: {message}")]
     Hook {

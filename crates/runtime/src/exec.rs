@@ -10,7 +10,7 @@ use crate::agent;
 use crate::create::{Moment, await_exec, cgroup_path, clone_into, kill_and_reap, wait_until_ready};
 use crate::error::{Error, Result};
 use crate::init::child;
-use crate::init::{Failure, Step, console, failed, kernel_settings};
+use crate::init::{Failure, Step, console, failed, kernel_settings, processors};
 use crate::message::{Channel, Message};
 use crate::namespaces::{Plan, flag};
 use crate::{ExecRequest, Executed, Gate, Stdio};
@@ -116,10 +116,15 @@ fn enter(
     // What this process holds of the host's must not be read by the container it enters (CVE-2016-9962).
     rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)
         .map_err(failed("protect the process from being traced"))?;
+    processors::set_initial(request.process)?;
     cgroup
         .join_self()
         .map_err(|e| Failure::new(crate::cgroup_words(&e)))?;
+    processors::set_final(request.process)?;
     kernel_settings::set_oom_score(request.process)?;
+    if !request.no_new_keyring {
+        child::join_keyring(request.id)?;
+    }
     wharf_sys::process::join_namespaces(init, joined)
         .map_err(failed("join the container's namespaces"))?;
     rustix::process::setsid().map_err(failed("begin a session"))?;

@@ -32,13 +32,34 @@ pub fn has_runtime_hooks(hooks: &Hooks) -> bool {
 pub fn run_runtime_hooks(hooks: &Hooks, state: &str) -> Result<()> {
     #[allow(deprecated)]
     let prestart = hooks.prestart().iter().flatten();
-    prestart
-        .chain(hooks.create_runtime().iter().flatten())
-        .try_for_each(|hook| run(hook, state))
+    run_all("prestart", prestart, state, None)?;
+    run_all(
+        "createRuntime",
+        hooks.create_runtime().iter().flatten(),
+        state,
+        None,
+    )
 }
 
-/// Runs one hook to its end, or to its time limit.
-pub fn run(hook: &Hook, state: &str) -> Result<()> {
+/// Runs hooks of a moment in order, up to the first that fails.
+pub fn run_all<'a>(
+    moment: &str,
+    hooks: impl Iterator<Item = &'a Hook>,
+    state: &str,
+    env: Option<&[String]>,
+) -> Result<()> {
+    for (number, hook) in hooks.enumerate() {
+        run(hook, state, env).map_err(|error| Error::Moment {
+            moment: moment.to_owned(),
+            number,
+            source: Box::new(error),
+        })?;
+    }
+    Ok(())
+}
+
+/// Runs one hook to its end, or to its time limit. `env`: of a hook that has none of its own.
+pub fn run(hook: &Hook, state: &str, env: Option<&[String]>) -> Result<()> {
     let path = hook.path();
     let fail = |message: String| Error::Hook {
         path: path.clone(),
@@ -50,7 +71,8 @@ pub fn run(hook: &Hook, state: &str) -> Result<()> {
         command.arg0(name);
     }
     command.args(args.iter().skip(1)).env_clear();
-    for entry in hook.env().iter().flatten() {
+    let own = hook.env().as_deref().filter(|own| !own.is_empty());
+    for entry in own.or(env).unwrap_or_default() {
         if let Some((key, value)) = entry.split_once('=') {
             command.env(key, value);
         }

@@ -20,6 +20,7 @@ mod mount_options;
 mod namespaces;
 mod path;
 mod seccomp;
+mod sources;
 
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -78,6 +79,8 @@ pub struct CreateRequest<'a> {
     pub preserve_fds: u32,
     /// Moves the root instead of pivoting, for a machine whose root is a ramfs.
     pub no_pivot: bool,
+    /// Keeps the caller's session keyring, whose keys the container may then use.
+    pub no_new_keyring: bool,
     /// Who starts it.
     pub gate: Gate,
 }
@@ -140,6 +143,8 @@ pub struct ExecRequest<'a> {
     pub stdio: Stdio<'a>,
     /// Descriptors 3.. that go on into the process.
     pub preserve_fds: u32,
+    /// Keeps the caller's session keyring in place of the container's.
+    pub no_new_keyring: bool,
     /// Groups below the container's that it joins; none: the container's.
     pub groups_below: &'a [wharf_cgroup::Below],
 }

@@ -25,6 +25,18 @@ pub fn open(root: BorrowedFd<'_>, path: &Path, flags: OFlags) -> io::Result<Owne
     )?)
 }
 
+/// Opens a path that holds no link at all.
+pub fn open_plain(root: BorrowedFd<'_>, path: &Path, flags: OFlags) -> io::Result<OwnedFd> {
+    let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_SYMLINKS;
+    Ok(rustix::fs::openat2(
+        root,
+        relative(path),
+        flags | OFlags::CLOEXEC,
+        Mode::empty(),
+        resolve,
+    )?)
+}
+
 /// Opens a path for use as a place: `O_PATH`.
 pub fn open_place(root: BorrowedFd<'_>, path: &Path) -> io::Result<OwnedFd> {
     open(root, path, OFlags::PATH)

@@ -92,6 +92,7 @@ impl Bundle {
             netns: None,
             preserve_fds: 0,
             no_pivot: false,
+            no_new_keyring: false,
             gate: Gate::Channel,
         }
     }
@@ -363,6 +364,7 @@ fn exec_joins_the_container() {
         process,
         stdio,
         preserve_fds: 0,
+        no_new_keyring: false,
         groups_below: &[],
     };
     let process: &'static Process = Box::leak(Box::new(process));

@@ -5,6 +5,8 @@
 pub mod bpf;
 pub mod descriptors;
 pub mod heap;
+pub mod keyring;
+pub mod memory_policy;
 pub mod mount;
 pub mod netlink;
 pub mod netns;

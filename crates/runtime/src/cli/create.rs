@@ -79,6 +79,31 @@ impl Bundle {
         Ok(Bundle { path, spec, text })
     }
 
+    /// What was made has gone again; those who were told of its beginning are told of its end.
+    pub fn after_failure(&self, global: &Global, id: &str) {
+        let state = crate::state_json(id, "stopped", 0, &self.path, &self.spec);
+        let listed = self.spec.hooks().as_ref();
+        let list = listed.and_then(|listed| listed.poststop().as_ref());
+        super::start::run_reported(global, list, &state);
+    }
+
+    /// The kernel takes no capability as ambient that is not inheritable too.
+    fn warn_of_ambient(&self, global: &Global) {
+        let process = self.spec.process().as_ref();
+        let Some(sets) = process.and_then(|process| process.capabilities().as_ref()) else {
+            return;
+        };
+        let inheritable = sets.inheritable().clone().unwrap_or_default();
+        for name in sets.ambient().iter().flatten() {
+            if !inheritable.contains(name) {
+                global.log.warn(&format!(
+                    "can't raise ambient capability CAP_{}: operation not permitted",
+                    name.to_string().trim_start_matches("CAP_")
+                ));
+            }
+        }
+    }
+
     pub fn terminal(&self) -> bool {
         let process = self.spec.process().as_ref();
         process.is_some_and(|process| process.terminal().unwrap_or(false))
@@ -99,6 +124,7 @@ impl Bundle {
     ) -> Outcome<Created> {
         // Before there is a process: whoever finds this folder without a state can clean up by it.
         state::write(&folder.path.join("config.json"), &self.text, 0o600)?;
+        self.warn_of_ambient(global);
         check_group(global, &crate::cgroup_path(&self.spec, parsed.id()))?;
         let request = CreateRequest {
             id: parsed.id(),
@@ -113,6 +139,7 @@ impl Bundle {
             netns: None,
             preserve_fds: preserved(parsed)?,
             no_pivot: parsed.has("no-pivot"),
+            no_new_keyring: parsed.has("no-new-keyring"),
             gate,
         };
         global.log.debug(&format!(
@@ -121,7 +148,8 @@ impl Bundle {
             self.path.display(),
             crate::cgroup_path(&self.spec, parsed.id())
         ));
-        let mut created = crate::create(request)?;
+        let mut created =
+            crate::create(request).inspect_err(|_| self.after_failure(global, parsed.id()))?;
         global.log.debug(&format!(
             "child process in init(): {} has its mounts and rights",
             created.pid
@@ -141,6 +169,7 @@ impl Bundle {
                 .ok_or_else(|| Failure::from(crate::Error::Vanished))?,
             bundle: self.path.clone(),
             created: super::log::rfc3339(SystemTime::now(), true),
+            no_new_keyring: parsed.has("no-new-keyring"),
         };
         let text = serde_json::to_vec(&record)
             .map_err(|e| Failure::new(format!("write the state: {e}")))?;

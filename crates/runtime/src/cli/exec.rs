@@ -13,6 +13,7 @@ use super::create::{
 use super::foreground::Foreground;
 use super::state::{self, Container, Status};
 use super::{Command, Failure, Global, Outcome, protect};
+use crate::init::processors;
 use crate::{ExecRequest, Stdio};
 
 /// runc's exit code where the process did not come to be: 255 is nobody else's.
@@ -78,6 +79,13 @@ fn exec(global: &Global, parsed: &Parsed) -> Outcome {
         "nsexec container setup: process in {}",
         container.id
     ));
+    if let Some(list) = processors::initial(&process) {
+        let mask = affinity_mask(list)?;
+        global.log.debug(&format!(
+            "nsexec: process in {}: affinity: {mask:#x}",
+            container.id
+        ));
+    }
     let groups_below = groups_below(parsed)?;
     let mut executed = crate::exec(ExecRequest {
         id: &container.id,
@@ -87,6 +95,7 @@ fn exec(global: &Global, parsed: &Parsed) -> Outcome {
         process: &process,
         stdio: if terminal { Stdio::Pty } else { Stdio::Inherit },
         preserve_fds: preserved(parsed)?,
+        no_new_keyring: container.record.no_new_keyring,
         groups_below: &groups_below,
     })?;
     global.log.debug(&format!(
@@ -151,8 +160,19 @@ fn process(parsed: &Parsed, container: &Container) -> Outcome<Process> {
         for set in ["bounding", "effective", "permitted"] {
             add(&mut value["capabilities"][set], [json!(name)]);
         }
+        let inheritable = value["capabilities"]["inheritable"].as_array();
+        if inheritable.is_some_and(|list| !list.is_empty()) {
+            add(&mut value["capabilities"]["ambient"], [json!(name)]);
+        }
     }
     read(value)
+}
+
+/// For people who read masks; CPUs above the first 64 are left out.
+fn affinity_mask(list: &str) -> Outcome<u64> {
+    let numbers = processors::numbers(list, 1024).map_err(|e| Failure::new(e.message))?;
+    let low = numbers.into_iter().filter(|number| *number < 64);
+    Ok(low.fold(0, |mask, number| mask | 1 << number))
 }
 
 /// `cpu,cpuacct:sub`, `sub`, `/`.

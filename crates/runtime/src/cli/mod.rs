@@ -272,8 +272,9 @@ fn program_name() -> &'static str {
 
 fn version() -> String {
     format!(
-        "{} version {}\nspec: {}\n",
+        "{} version {}\ncommit: {}\nspec: {}\n",
         program_name(),
+        env!("CARGO_PKG_VERSION"),
         env!("CARGO_PKG_VERSION"),
         features::SPEC_MAX
     )

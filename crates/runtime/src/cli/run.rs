@@ -49,7 +49,9 @@ fn run(global: &Global, parsed: &Parsed) -> Outcome {
         // Before the start: a signal from then on is the container's.
         false => Some(Foreground::new(created.pty.take())?),
     };
-    created.start()?;
+    created
+        .start()
+        .inspect_err(|_| bundle.after_failure(global, parsed.id()))?;
     let container = Container::open(global, parsed.id())?;
     folder.keep();
     start::poststart_hooks(global, &container);

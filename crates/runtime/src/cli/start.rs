@@ -57,24 +57,20 @@ fn start(global: &Global, parsed: &Parsed) -> Outcome {
 pub fn poststart_hooks(global: &Global, container: &Container) {
     let listed = container.spec.hooks().as_ref();
     let list = listed.and_then(|listed| listed.poststart().as_ref());
-    run_reported(global, container, list, Status::Running);
+    run_reported(global, list, &container.hook_state(Status::Running));
 }
 
 /// Runs the hooks after the end, in the same way.
 pub fn poststop_hooks(global: &Global, container: &Container) {
     let listed = container.spec.hooks().as_ref();
     let list = listed.and_then(|listed| listed.poststop().as_ref());
-    run_reported(global, container, list, Status::Stopped);
+    run_reported(global, list, &container.hook_state(Status::Stopped));
 }
 
-fn run_reported(
-    global: &Global,
-    container: &Container,
-    list: Option<&Vec<oci_spec::runtime::Hook>>,
-    status: Status,
-) {
+/// Runs hooks whose failure is reported and changes nothing.
+pub fn run_reported(global: &Global, list: Option<&Vec<oci_spec::runtime::Hook>>, state: &str) {
     for hook in list.into_iter().flatten() {
-        if let Err(error) = hooks::run(hook, &container.hook_state(status)) {
+        if let Err(error) = hooks::run(hook, state, None) {
             global.log.warn(&error.chain());
         }
     }

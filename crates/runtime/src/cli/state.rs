@@ -49,6 +49,9 @@ pub struct Record {
     pub bundle: PathBuf,
     /// RFC 3339.
     pub created: String,
+    /// The caller's session keyring was kept.
+    #[serde(default)]
+    pub no_new_keyring: bool,
 }
 
 /// runc's four words.

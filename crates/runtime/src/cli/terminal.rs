@@ -90,11 +90,8 @@ impl Terminal {
         if self.input_open && self.pending.is_empty() && readable(stdin) {
             let mut chunk = vec![0; CHUNK_BYTES];
             match rustix::io::read(stdin, &mut chunk[..]) {
-                Ok(0) => {
-                    self.input_open = false;
-                    // What a terminal makes of an end: the line discipline's end-of-file character.
-                    self.pending = self.end_of_file();
-                }
+                // The container's terminal stays as it is: only a person at a terminal can type an end of file.
+                Ok(0) => self.input_open = false,
                 Ok(count) => self.pending.extend_from_slice(&chunk[..count]),
                 Err(Errno::INTR | Errno::AGAIN) => {}
                 Err(_) => self.input_open = false,
@@ -108,11 +105,6 @@ impl Terminal {
             Err(Errno::INTR | Errno::AGAIN) => {}
             Err(_) => self.pending.clear(),
         }
-    }
-
-    fn end_of_file(&self) -> Vec<u8> {
-        const CTRL_D: u8 = 4;
-        vec![CTRL_D]
     }
 
     fn copy_output(&mut self, chunks_max: usize) {

@@ -11,11 +11,12 @@ use wharf_sys::process::namespace;
 use super::mounts::Context;
 use super::program::Program;
 use super::{
-    Failure, Step, console, devices, failed, identity, kernel_settings, masks, mounts, program,
-    rootfs,
+    Failure, Step, console, devices, failed, identity, kernel_settings, labels, masks, mounts,
+    processors, program, rootfs,
 };
 use crate::message::{Channel, Message};
 use crate::namespaces::Plan;
+use crate::sources::Sources;
 use crate::{CreateRequest, Gate, Stdio, hooks};
 
 /// All that the child of a creation knows; it was gathered before the clone.
@@ -26,6 +27,7 @@ pub struct Child<'a> {
     pub plan: &'a Plan,
     pub channel: &'a Channel,
     pub cgroup: &'a dyn wharf_cgroup::Cgroup,
+    pub sources: &'a Sources,
 }
 
 /// Becomes the container. The parent learns of every failure by a message.
@@ -55,12 +57,17 @@ impl Child<'_> {
     fn prepare(&self) -> Step<ReadyToExec> {
         rustix::process::umask(rustix::fs::Mode::empty());
         self.enter_namespaces()?;
+        processors::reset()?;
         kernel_settings::set_oom_score(self.process)?;
+        if !self.request.no_new_keyring {
+            join_keyring(self.request.id)?;
+        }
         rustix::process::setsid().map_err(failed("begin a session"))?;
         kernel_settings::set_names(self.spec())?;
         let console = self.build_root()?;
         kernel_settings::set_sysctls(self.spec())?;
         kernel_settings::set_personality(self.spec())?;
+        processors::set_memory_policy(self.spec())?;
         finish(
             self.process,
             self.spec(),
@@ -130,10 +137,16 @@ impl Child<'_> {
             bundle,
             cgroup_paths: &cgroup_paths,
             cgroup_private: self.plan.is_private(namespace::CGROUP),
+            label: spec
+                .linux()
+                .as_ref()
+                .and_then(|linux| linux.mount_label().as_deref())
+                .filter(|label| !label.is_empty()),
         };
         let mut read_only = Vec::new();
-        for mount in spec.mounts().iter().flatten() {
-            read_only.extend(mounts::mount(&context, mount)?);
+        for (index, mount) in spec.mounts().iter().flatten().enumerate() {
+            let source = self.sources.get(index);
+            read_only.extend(mounts::mount(&context, mount, source)?);
         }
         if devices::wanted(spec) {
             devices::make(root.as_fd(), spec, self.plan.create & namespace::USER != 0)?;
@@ -192,10 +205,13 @@ impl Child<'_> {
         let state = self
             .request
             .state("creating", std::process::id() as i32, self.spec());
-        for hook in listed.create_container().iter().flatten() {
-            hooks::run(hook, &state).map_err(|e| Failure::new(e.chain()))?;
-        }
-        Ok(())
+        hooks::run_all(
+            "createContainer",
+            listed.create_container().iter().flatten(),
+            &state,
+            None,
+        )
+        .map_err(|e| Failure::new(e.chain()))
     }
 
     fn start_hooks(&self) -> Step {
@@ -205,10 +221,26 @@ impl Child<'_> {
         let state = self
             .request
             .state("created", std::process::id() as i32, self.spec());
-        for hook in listed.start_container().iter().flatten() {
-            hooks::run(hook, &state).map_err(|e| Failure::new(e.chain()))?;
-        }
-        Ok(())
+        hooks::run_all(
+            "startContainer",
+            listed.start_container().iter().flatten(),
+            &state,
+            self.process.env().as_deref(),
+        )
+        .map_err(|e| Failure::new(e.chain()))
+    }
+}
+
+/// A session keyring of the container's own: the keys of whoever runs this are not for it.
+pub fn join_keyring(id: &str) -> Step {
+    let name = std::ffi::CString::new(format!("_ses.{id}"))
+        .map_err(|_| Failure::new("the container's name holds a zero byte"))?;
+    match wharf_sys::keyring::join_session(&name) {
+        Ok(()) => Ok(()),
+        // A kernel without keyrings, or a filter of the host's that hides them.
+        Err(error) if error.kind() == std::io::ErrorKind::Unsupported => Ok(()),
+        Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => Ok(()),
+        Err(error) => Err(failed("make a session keyring")(error)),
     }
 }
 
@@ -224,6 +256,7 @@ fn become_root_of_namespace() -> Step {
 pub struct ReadyToExec {
     program: Program,
     pty: Option<OwnedFd>,
+    preserve_fds: u32,
 }
 
 /// What init and exec have in common: streams, limits, rights, program.
@@ -248,6 +281,7 @@ pub fn finish(
         .as_ref()
         .and_then(|linux| linux.seccomp().as_ref());
     let no_new_privileges = process.no_new_privileges().unwrap_or(false);
+    labels::set(process)?;
     identity::forbid_new_privileges(process)?;
     program::enter_working_folder(process)?;
     // Before the filter, which may forbid getcwd; nothing after this changes the folder.
@@ -268,6 +302,7 @@ pub fn finish(
     Ok(ReadyToExec {
         program,
         pty: console.map(|console| console.master),
+        preserve_fds,
     })
 }
 
@@ -376,6 +411,15 @@ impl ReadyToExec {
         };
         if let Err(error) = channel.send(&ready, &descriptors) {
             return failed("report to the runtime")(error);
+        }
+        // While this process waits it is a process of the container: nothing of the host's may be found in it
+        // (CVE-2024-21626). No owner of what is closed acts again: from here on there is only the exec or the end.
+        let mut keep = vec![channel.as_fd()];
+        if let Gate::Socket(socket) = gate {
+            keep.push(socket.as_fd());
+        }
+        if let Err(error) = wharf_sys::descriptors::close_others(3 + self.preserve_fds, &keep) {
+            return failed("close descriptors of the host")(error);
         }
         match gate {
             Gate::Channel => match channel.receive() {

@@ -10,9 +10,12 @@ pub mod child;
 pub mod console;
 pub mod devices;
 pub mod identity;
+pub mod kernel_places;
 pub mod kernel_settings;
+pub mod labels;
 pub mod masks;
 pub mod mounts;
+pub mod processors;
 pub mod program;
 pub mod rootfs;
 

@@ -9,7 +9,7 @@ use rustix::fs::{CWD, Mode, OFlags};
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags};
 use wharf_sys::mount::{Attributes, attribute, set_attributes};
 
-use super::{Failure, Step, failed};
+use super::{Failure, Step, failed, kernel_places};
 use crate::mount_options::Options;
 use crate::path;
 
@@ -24,10 +24,18 @@ pub struct Context<'a> {
     pub cgroup_paths: &'a [(String, PathBuf)],
     /// The cgroup namespace is the container's own.
     pub cgroup_private: bool,
+    /// SELinux label of new file systems (`linux.mountLabel`).
+    pub label: Option<&'a str>,
 }
 
 /// Makes one mount. What comes back is to be made read-only once all mounts and devices are there: they may lie on it.
-pub fn mount(context: &Context<'_>, mount: &Mount) -> Step<Option<OwnedFd>> {
+///
+/// `source`: of a bind mount, where the creator opened it already.
+pub fn mount(
+    context: &Context<'_>,
+    mount: &Mount,
+    source: Option<BorrowedFd<'_>>,
+) -> Step<Option<OwnedFd>> {
     let destination = mount.destination();
     let mut options = Options::parse(mount.options().as_deref().unwrap_or_default());
     let kind = mount.typ().as_deref().unwrap_or_default();
@@ -44,14 +52,23 @@ pub fn mount(context: &Context<'_>, mount: &Mount) -> Step<Option<OwnedFd>> {
     }
     let tree = match kind {
         _ if options.bind.is_some() || kind == "bind" => {
-            return bind(context, mount, &options).map(|()| None);
+            return bind(context, mount, source, &options).map(|()| None);
         }
         "cgroup" | "cgroup2" => {
             return super::rootfs::mount_cgroups(context, destination, &options).map(|()| None);
         }
-        _ => new_file_system(kind, mount, &options).map_err(failed(what()))?,
+        _ => {
+            if let Some(label) = context.label.filter(|_| takes_label(kind)) {
+                options.data.push(("context".into(), Some(label.into())));
+            }
+            new_file_system(kind, mount, &options).map_err(failed(what()))?
+        }
     };
+    if matches!(kind, "proc" | "sysfs") {
+        kernel_places::check_folder(context.root, kind, destination)?;
+    }
     let place = path::make_folder(context.root, destination).map_err(failed(what()))?;
+    kernel_places::check_cover(context.root, place.as_fd(), tree.as_fd(), destination)?;
     let seed = options
         .copy_up
         .then(|| super::rootfs::CopyUp::read(context.root, destination))
@@ -62,6 +79,11 @@ pub fn mount(context: &Context<'_>, mount: &Mount) -> Step<Option<OwnedFd>> {
         seed.write(tree.as_fd())?;
     }
     Ok(later.then_some(tree))
+}
+
+/// Kernel file systems have their own labels.
+fn takes_label(kind: &str) -> bool {
+    !matches!(kind, "proc" | "sysfs" | "mqueue" | "cgroup" | "cgroup2")
 }
 
 fn source_of(mount: &Mount) -> &Path {
@@ -98,7 +120,12 @@ pub fn new_file_system(kind: &str, mount: &Mount, options: &Options) -> std::io:
 }
 
 /// A part of the host's tree, or of the container's, at another place.
-fn bind(context: &Context<'_>, mount: &Mount, options: &Options) -> Step {
+fn bind(
+    context: &Context<'_>,
+    mount: &Mount,
+    opened: Option<BorrowedFd<'_>>,
+    options: &Options,
+) -> Step {
     let destination = mount.destination();
     let source = mount.source().as_deref().ok_or_else(|| {
         Failure::new(format!(
@@ -108,23 +135,30 @@ fn bind(context: &Context<'_>, mount: &Mount, options: &Options) -> Step {
     })?;
     let source = context.bundle.join(source);
     let what = || format!("bind {} to {}", source.display(), destination.display());
-    let mut flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
-    if options.bind == Some(true) {
-        flags |= OpenTreeFlags::AT_RECURSIVE;
-    }
-    let tree = rustix::mount::open_tree(CWD, source.as_path(), flags).map_err(failed(what()))?;
-    let folder = path::is_folder(tree.as_fd()).map_err(failed(what()))?;
+    let own;
+    let tree = match opened {
+        Some(tree) => tree,
+        None => {
+            let mut flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+            if options.bind == Some(true) {
+                flags |= OpenTreeFlags::AT_RECURSIVE;
+            }
+            own = rustix::mount::open_tree(CWD, source.as_path(), flags).map_err(failed(what()))?;
+            own.as_fd()
+        }
+    };
+    let folder = path::is_folder(tree).map_err(failed(what()))?;
     let place = match folder {
         true => path::make_folder(context.root, destination),
         false => path::make_file(context.root, destination),
     };
     let place = place.map_err(failed(what()))?;
+    kernel_places::check_cover(context.root, place.as_fd(), tree, destination)?;
     if options.set | options.clear != 0 {
-        set_attributes(tree.as_fd(), &whole(options.set, options.clear), false)
-            .map_err(failed(what()))?;
+        set_attributes(tree, &whole(options.set, options.clear), false).map_err(failed(what()))?;
     }
-    attach(tree.as_fd(), place.as_fd()).map_err(failed(what()))?;
-    finish(tree.as_fd(), options).map_err(failed(what()))
+    attach(tree, place.as_fd()).map_err(failed(what()))?;
+    finish(tree, options).map_err(failed(what()))
 }
 
 /// Puts a detached tree to a place.

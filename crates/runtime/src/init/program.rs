@@ -31,11 +31,9 @@ impl Program {
         let Some(command) = args.first() else {
             return Err(Failure::new("no command is given (process.args is empty)"));
         };
-        let mut env: Vec<String> = process.env().clone().unwrap_or_default();
-        if !env
-            .iter()
-            .any(|entry| entry.starts_with("HOME=") && entry.len() > "HOME=".len())
-        {
+        let mut env = last_of_each(process.env().as_deref().unwrap_or_default());
+        let has_home = |entry: &String| entry.starts_with("HOME=") && entry != "HOME=";
+        if !env.iter().any(has_home) {
             env.retain(|entry| entry != "HOME=");
             env.push(format!("HOME={}", home_of(process.user().uid())));
         }
@@ -78,6 +76,20 @@ impl Program {
         );
         Failure { message, exit_code }
     }
+}
+
+/// A variable that is set more than once has its last value, and is there once: programs differ in which they take.
+fn last_of_each(env: &[String]) -> Vec<String> {
+    let mut seen = std::collections::HashSet::new();
+    let name = |entry: &str| entry.split('=').next().unwrap_or_default().to_owned();
+    let mut last: Vec<String> = env
+        .iter()
+        .rev()
+        .filter(|entry| seen.insert(name(entry)))
+        .cloned()
+        .collect();
+    last.reverse();
+    last
 }
 
 fn search(command: &str, path: &str) -> Step<PathBuf> {

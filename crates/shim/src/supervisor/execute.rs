@@ -85,6 +85,7 @@ impl Supervisor {
             process: &process,
             stdio: if terminal { Stdio::Pty } else { pipes.stdio() },
             preserve_fds: 0,
+            no_new_keyring: false,
             groups_below: &[],
         };
         let mut executed = self

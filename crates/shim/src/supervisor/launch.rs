@@ -239,6 +239,7 @@ fn set_size_and_start(
         netns: parts.netns.as_ref().map(AsFd::as_fd),
         preserve_fds: 0,
         no_pivot: false,
+        no_new_keyring: false,
         gate: Gate::Channel,
     })?;
     drop(pipes);

@@ -56,6 +56,13 @@ impl Engine {
             let Some(id) = found.file_name().to_str().map(str::to_owned) else {
                 continue;
             };
+            if folder
+                .extension()
+                .is_some_and(|e| e == crate::remove::REMOVED)
+            {
+                let _ = fs::remove_dir_all(&folder);
+                continue;
+            }
             match Record::load(&folder) {
                 Ok(record) => {
                     if let Err(error) = self.inner.containers.reserve(&record.name, &record.id) {

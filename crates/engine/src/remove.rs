@@ -1,6 +1,7 @@
 //! Removing, renaming and waiting for containers.
 
 use std::fs;
+use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
 
@@ -9,6 +10,32 @@ use crate::index::Entry;
 use crate::{
     Container, Engine, Error, Exit, Kind, RemoveOptions, Result, Status, WaitCondition, names,
 };
+
+/// Extension of the folder of a container that is gone.
+pub(crate) const REMOVED: &str = "removed";
+
+/// Files of a container that is gone. Those that a crash leaves go at the next start.
+struct Remains {
+    snapshot: wharf_image::Detached,
+    folder: PathBuf,
+}
+
+impl Remains {
+    fn discard(self) {
+        if let Err(error) = self.snapshot.discard() {
+            tracing::warn!(
+                error = crate::error_from::chain(&error),
+                "files of a removed container are left until the next start"
+            );
+        }
+        match fs::remove_dir_all(&self.folder) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                tracing::warn!(folder = %self.folder.display(), %error, "left until the next start");
+            }
+            _ => {}
+        }
+    }
+}
 
 impl Engine {
     /// Removes a container; a running one only with `force`.
@@ -60,18 +87,8 @@ impl Engine {
                 record.mounts.clone(),
             )
         };
-        blocking(move || {
-            engine.inner.images.remove_snapshot(&id)?;
-            let _ = fs::remove_dir_all(engine.run_folder(&id));
-            let folder = engine.folder(&id);
-            match fs::remove_dir_all(&folder) {
-                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                    Err(io(format!("remove {}", folder.display()))(error))
-                }
-                _ => Ok(()),
-            }
-        })
-        .await?;
+        let remains = blocking(move || engine.detach(&id)).await?;
+        tokio::task::spawn_blocking(move || remains.discard());
         self.container_event(entry, "destroy", &[]);
         self.inner.containers.remove(&entry.id, &name);
         entry
@@ -84,6 +101,24 @@ impl Engine {
             }
         }
         Ok(())
+    }
+
+    /// Two renames and the container is gone; what is left of it nobody has to wait for.
+    fn detach(&self, id: &str) -> Result<Remains> {
+        let snapshot = self.inner.images.detach_snapshot(id)?;
+        let _ = fs::remove_dir_all(self.run_folder(id));
+        let folder = self.folder(id);
+        let removed = folder.with_extension(REMOVED);
+        match fs::rename(&folder, &removed) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(io(format!("remove {}", folder.display()))(error));
+            }
+            _ => {}
+        }
+        Ok(Remains {
+            snapshot,
+            folder: removed,
+        })
     }
 
     fn remove_link(&self, path: &str) -> Result<()> {

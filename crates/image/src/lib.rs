@@ -35,7 +35,7 @@ use oci_spec::image::ImageConfiguration;
 
 pub use error::{Error, Result};
 pub use reference::Reference;
-pub use snapshot::{extract, pack};
+pub use snapshot::{Detached, extract, pack};
 pub use unpack::{UnpackOptions, Unpacked, unpack};
 
 /// An image that is here.

@@ -183,8 +183,18 @@ impl Images {
 
     /// Removes a snapshot; absent is not an error.
     pub fn remove_snapshot(&self, key: &str) -> Result<()> {
+        self.detach_snapshot(key)?.discard()
+    }
+
+    /// Takes a snapshot out of the store by one rename, whatever is in it; absent is not an error. The files go with
+    /// [`Detached::discard`], or when the store is opened the next time.
+    pub fn detach_snapshot(&self, key: &str) -> Result<Detached> {
         let Some(record) = self.inner.change(|state| state.snapshots.remove(key)) else {
-            return Ok(());
+            return Ok(Detached {
+                images: self.clone(),
+                trash: None,
+                parent: None,
+            });
         };
         // The record went first from the picture, the folder follows by one rename: never half a snapshot.
         let trash = self
@@ -196,19 +206,11 @@ impl Images {
         std::fs::rename(&path, &trash)
             .or_else(crate::layers::absent)
             .map_err(io_at("remove snapshot", &path))?;
-        crate::discard::remove(&trash)?;
-        let orphaned = |chain: &String| {
-            self.inner.read(|state| {
-                !state
-                    .images
-                    .values()
-                    .any(|image| image.chains.contains(chain))
-            })
-        };
-        match record.parent.filter(orphaned) {
-            Some(chain) => self.inner.collect(Some(&[chain])).map(|_| ()),
-            None => Ok(()),
-        }
+        Ok(Detached {
+            images: self.clone(),
+            trash: Some(trash),
+            parent: record.parent,
+        })
     }
 
     /// What a snapshot changes; `mountpoints` (paths without a leading slash) are passed over where they are empty.
@@ -343,6 +345,35 @@ impl Images {
             .iter()
             .filter_map(|chain| self.inner.layer_of(chain))
             .collect()
+    }
+}
+
+/// A snapshot that is in the store no more, and whose files are not gone yet.
+#[derive(Debug)]
+#[must_use = "the files are still there"]
+pub struct Detached {
+    images: Images,
+    trash: Option<PathBuf>,
+    parent: Option<String>,
+}
+
+impl Detached {
+    /// Removes the files, and layers that only this snapshot held.
+    pub fn discard(self) -> Result<()> {
+        if let Some(trash) = &self.trash {
+            crate::discard::remove(trash)?;
+        }
+        let inner = &self.images.inner;
+        let orphaned = |chain: &String| {
+            inner.read(|state| {
+                let mut images = state.images.values();
+                !images.any(|image| image.chains.contains(chain))
+            })
+        };
+        match self.parent.filter(orphaned) {
+            Some(chain) => inner.collect(Some(&[chain])).map(|_| ()),
+            None => Ok(()),
+        }
     }
 }
 

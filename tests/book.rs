@@ -57,6 +57,13 @@ impl House {
         self.sandbox.run("curl", &args).ok().to_owned()
     }
 
+    /// What a person at a terminal sees of a command of the client's.
+    fn on_terminal(&self, command: &str) -> String {
+        let program = self.sandbox.program(self.client).display();
+        let line = format!("script -qec '{program} {command}' /dev/null");
+        self.sandbox.sh(&line).ok().to_owned()
+    }
+
     fn inspect(&self, format: &str, container: &str) -> String {
         self.run(&["inspect", "--format", format, container])
     }
@@ -91,8 +98,10 @@ both!(
     running,
     published_ports,
     hello_world,
-    building_and_shipping,
+    building,
+    logging_in_and_shipping,
     namespaces,
+    shared_namespaces,
     control_groups,
     memory_limits,
     linked_containers,
@@ -132,6 +141,13 @@ fn running(client: Client) {
     );
     let logs = house.try_run(&["logs", &id[..4]]);
     assert!(logs.stdout.contains("GET / HTTP/1.1"), "{logs:?}");
+    let both = "echo out; echo err >&2";
+    house.run(&["run", "--name", "both", "busybox", "sh", "-c", both]);
+    let logs = house.try_run(&["logs", "both"]);
+    assert_eq!(
+        (logs.stdout.as_str(), logs.stderr.as_str()),
+        ("out\n", "err\n")
+    );
     house.run(&["rm", "-f", &id]);
 }
 
@@ -185,8 +201,8 @@ fn hello_world(client: Client) {
     assert_eq!(unknown.code, 125, "{unknown:?}");
 }
 
-/// Rows 10–17.
-fn building_and_shipping(client: Client) {
+/// Rows 10–14.
+fn building(client: Client) {
     let house = House::open(client);
     let context = house.context("k8s-for-beginners");
     let tag = "k8s-for-beginners:v0.0.1";
@@ -220,13 +236,71 @@ fn building_and_shipping(client: Client) {
     let ids = house.run(&["ps", "-aq"]);
     house.run(&["rm", "-f", ids.trim()]);
 
-    let refused = house.try_run(&["push", tag]);
-    let name = format!("{REGISTRY}/ann/k8s-for-beginners:v0.0.1");
-    house.run(&["tag", tag, &name]);
-    let pushed = house.try_run(&["push", &name]);
-    pushed.ok();
-    assert!(pushed.both().contains("digest: sha256:"), "{pushed:?}");
-    let _ = refused;
+    // Row 12: the base plus the binary, nothing more.
+    let layers =
+        |image: &str| house.run(&["inspect", "--format", "{{json .RootFS.Layers}}", image]);
+    let (base, whole) = (layers("alpine:3.10"), layers(tag));
+    assert!(whole.starts_with(base.trim_end_matches(']')), "{whole}");
+    assert_eq!(
+        whole.matches("sha256:").count(),
+        base.matches("sha256:").count() + 1
+    );
+    let size = |image: &str| -> u64 {
+        let bytes = house.run(&["inspect", "--format", "{{.Size}}", image]);
+        bytes.parse().unwrap()
+    };
+    let binary = fs::metadata(images::example("k8s-for-beginners"))
+        .unwrap()
+        .len();
+    assert_eq!(size(tag), size("alpine:3.10") + binary);
+}
+
+/// A hub that asks for a password.
+fn closed_house(client: Client) -> House {
+    // ann's password is `secret`.
+    const HTPASSWD: &str = "ann:$2b$04$49MHOFuZQJghAl0.FMDQd.plWjVDrCJ6Tt07dEs9NQUPnz7EoR8kG\n";
+    let sandbox = Sandbox::new(env!("CARGO_BIN_EXE_wharf"));
+    let users = sandbox.folder().join("htpasswd");
+    fs::write(&users, HTPASSWD).unwrap();
+    let registry = sandbox.start_registry(&["--htpasswd", &users.display().to_string()]);
+    let daemon = sandbox.start_daemon(&["--hub", &format!("http://{REGISTRY}")]);
+    House {
+        sandbox,
+        client,
+        _registry: registry,
+        _daemon: daemon,
+    }
+}
+
+/// Rows 15–17.
+fn logging_in_and_shipping(client: Client) {
+    let house = closed_house(client);
+    let log_in = || house.run(&["login", "-u", "ann", "-p", "secret"]);
+    log_in();
+    house.run(&["pull", "alpine:3.10"]);
+    let logout = house.run(&["logout"]);
+    assert!(logout.contains("Removing login credentials"), "{logout}");
+    let tag = "k8s-for-beginners:v0.0.1";
+    house.run(&[
+        "build",
+        "-q",
+        "-t",
+        tag,
+        &house.context("k8s-for-beginners"),
+    ]);
+
+    let refused = house.try_run(&["push", tag]).failed();
+    assert!(refused.contains("k8s-for-beginners"), "{refused}");
+    assert!(refused.contains("login"), "says what to do: {refused}");
+    let wrong = house
+        .try_run(&["login", "-u", "ann", "-p", "wrong"])
+        .failed();
+    assert!(wrong.contains("unauthorized"), "{wrong}");
+    let login = log_in();
+    assert!(login.contains("Login Succeeded"), "{login}");
+
+    let name = "ann/k8s-for-beginners:v0.0.1";
+    house.run(&["tag", tag, name]);
     let ids = house.run(&["images", "-q", "--no-trunc"]);
     let image = house.run(&["inspect", "--format", "{{.Id}}", tag]);
     assert_eq!(
@@ -234,16 +308,25 @@ fn building_and_shipping(client: Client) {
         2,
         "two names, one image: {ids}"
     );
-    house.run(&["rmi", &name, tag]);
-    house.run(&["pull", &name]);
-    house.run(&["run", "-d", "-p", "8081:8080", &name]);
+    let pushed = house.try_run(&["push", name]);
+    pushed.ok();
+    let text = pushed.both();
+    assert!(
+        text.contains("Pushed") && text.contains("digest: sha256:"),
+        "{text}"
+    );
+    assert!(text.contains("Mounted from library/alpine"), "{text}");
+
+    house.run(&["rmi", name, tag]);
+    house.run(&["pull", name]);
+    house.run(&["run", "-d", "-p", "8081:8080", name]);
     assert_eq!(house.curl("localhost:8081"), "Hello Kubernetes Beginners!");
 }
 
-/// Rows 18–23.
+/// Rows 18–20.
 fn namespaces(client: Client) {
     let house = House::open(client);
-    let id = house.run(&[
+    house.run(&[
         "run",
         "-d",
         "--name",
@@ -259,6 +342,11 @@ fn namespaces(client: Client) {
         assert_ne!(own.ok(), machine.ok(), "{kind}");
     }
     assert_eq!(house.run(&["exec", "web", "hostname"]), "k8s-for-beginners");
+    let typed = house.on_terminal("exec -it web sh -c \"tty; hostname\"");
+    assert!(
+        typed.contains("/dev/pts/") && typed.contains("k8s-for-beginners"),
+        "{typed}"
+    );
     let processes = house.run(&["exec", "web", "ps"]);
     assert!(
         processes
@@ -272,7 +360,12 @@ fn namespaces(client: Client) {
     assert!(processes.contains("nginx"), "{processes}");
     let plain = house.run(&["run", "-d", "--name", "plain", "busybox", "sleep", "1000"]);
     assert_eq!(house.run(&["exec", "plain", "hostname"]), plain[..12]);
+}
 
+/// Rows 21–23.
+fn shared_namespaces(client: Client) {
+    let house = House::open(client);
+    house.run(&["run", "-d", "--name", "web", "nginx"]);
     let joined = house.run(&["run", "--rm", "--pid", "container:web", "busybox", "ps"]);
     assert!(joined.contains("nginx"), "{joined}");
     let host = house.run(&["run", "--rm", "--pid", "host", "busybox", "ps"]);
@@ -285,9 +378,21 @@ fn namespaces(client: Client) {
         "netshoot",
         "curl",
         "-s",
+        "--retry",
+        "30",
+        "--retry-connrefused",
         "localhost:80",
     ]);
     assert!(page.contains("Welcome to nginx!"), "{page}");
+    let shared = "readlink /proc/self/ns/net; curl -s localhost:80";
+    let typed = house.on_terminal(&format!(
+        "run -it --rm --net container:web netshoot sh -c \"{shared}\""
+    ));
+    let own = house.run(&["exec", "web", "readlink", "/proc/self/ns/net"]);
+    assert!(
+        typed.contains(&own) && typed.contains("Welcome to nginx!"),
+        "{typed}"
+    );
     house.run(&[
         "run", "-d", "--name", "open", "--net", "host", "busybox", "sleep", "1000",
     ]);
@@ -297,7 +402,6 @@ fn namespaces(client: Client) {
         "readlink /proc/1/ns/net",
     );
     assert_eq!(house.sandbox.sh(&own).ok(), house.sandbox.sh(machine).ok());
-    assert!(id.len() == 64);
 }
 
 /// Rows 24, 25, 28, 29.
@@ -329,6 +433,11 @@ fn control_groups(client: Client) {
         .sandbox
         .sh(&format!("ps -o comm= -p $(ps -o ppid= -p {pid})"));
     assert_eq!(parent.ok().trim(), "wharf-shim");
+    // The supervisor is nobody's child: it has been given to the machine's first process.
+    let grandparent = house
+        .sandbox
+        .sh(&format!("ps -o ppid= -p $(ps -o ppid= -p {pid})"));
+    assert_eq!(grandparent.ok().trim(), "1");
     house.run(&["rm", "-f", &id]);
     assert!(!Path::new(&format!("{folder}/{id}")).exists());
 }

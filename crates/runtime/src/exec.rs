@@ -153,6 +153,7 @@ fn enter(
         console,
         request.preserve_fds,
         channel,
+        None,
     )
 }
 

@@ -573,3 +573,17 @@ fn capabilities_that_do_not_exist_are_warned_of() {
     assert_eq!(code, 0, "{err}");
     assert!(err.contains("capability \\\"CAP_TEST\\\""), "{err}");
 }
+
+#[test]
+fn a_program_that_is_not_there_leaves_a_message_and_not_a_crash() {
+    let case = Case::new(&["/bin/missing"]);
+    case.configure(|spec| spec["process"]["terminal"] = json!(true));
+    case.refused(&["run", &case.id], 1, "stat /bin/missing: no such file");
+    // The interpreter is missed only by the exec itself.
+    let case = Case::new(&["/bin/script"]);
+    case.configure(|spec| spec["process"]["terminal"] = json!(true));
+    let script = case.path("rootfs/bin/script");
+    fs::write(&script, "#!/missing\n").unwrap();
+    fs::set_permissions(&script, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    case.refused(&["run", &case.id], 1, "exec /bin/script: no such file");
+}

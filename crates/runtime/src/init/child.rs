@@ -8,6 +8,7 @@ use rustix::io::Errno;
 use rustix::process::{Gid, Uid};
 use wharf_sys::process::namespace;
 
+use super::console::Console;
 use super::mounts::Context;
 use super::program::Program;
 use super::{
@@ -75,6 +76,10 @@ impl Child<'_> {
             console,
             self.request.preserve_fds,
             self.channel,
+            match &self.request.gate {
+                Gate::Socket(socket) => Some(socket.as_fd()),
+                Gate::Channel => None,
+            },
         )
     }
 
@@ -256,7 +261,6 @@ fn become_root_of_namespace() -> Step {
 pub struct ReadyToExec {
     program: Program,
     pty: Option<OwnedFd>,
-    preserve_fds: u32,
 }
 
 /// What init and exec have in common: streams, limits, rights, program.
@@ -267,6 +271,7 @@ pub fn finish(
     console: Option<console::Console>,
     preserve_fds: u32,
     channel: &Channel,
+    gate: Option<BorrowedFd<'_>>,
 ) -> Step<ReadyToExec> {
     kernel_settings::set_limits(process.rlimits().as_deref().unwrap_or_default())?;
     kernel_settings::set_priorities(process)?;
@@ -274,6 +279,11 @@ pub fn finish(
     own_streams(process.user().uid())?;
     wharf_sys::process::close_on_exec_from(3 + preserve_fds)
         .map_err(failed("close descriptors of the host"))?;
+    let pty = console.map(Console::into_master);
+    close_host_descriptors(
+        3 + preserve_fds,
+        [Some(channel.as_fd()), gate, pty.as_ref().map(AsFd::as_fd)],
+    )?;
     let may_set_groups = may_set_groups();
     // As the user the program will have: a folder only root may enter is no working folder for another user.
     let seccomp = spec
@@ -299,11 +309,16 @@ pub fn finish(
     if no_new_privileges && let Some(seccomp) = seccomp {
         load_filter(seccomp, channel)?;
     }
-    Ok(ReadyToExec {
-        program,
-        pty: console.map(|console| console.master),
-        preserve_fds,
-    })
+    Ok(ReadyToExec { program, pty })
+}
+
+/// While this process waits for its start it is a process of the container: nothing of the host's may be found in it
+/// (CVE-2024-21626). Before the filter, which may forbid it. Whatever owns one of them in this process is never dropped:
+/// from here on there is only the exec or the end.
+fn close_host_descriptors(first: u32, keep: [Option<BorrowedFd<'_>>; 3]) -> Step {
+    let keep: Vec<BorrowedFd<'_>> = keep.into_iter().flatten().collect();
+    wharf_sys::descriptors::close_others(first, &keep)
+        .map_err(failed("close descriptors of the host"))
 }
 
 /// Puts the filter on this process. One that asks an agent is waited for until the agent is there: the very next system
@@ -411,15 +426,6 @@ impl ReadyToExec {
         };
         if let Err(error) = channel.send(&ready, &descriptors) {
             return failed("report to the runtime")(error);
-        }
-        // While this process waits it is a process of the container: nothing of the host's may be found in it
-        // (CVE-2024-21626). No owner of what is closed acts again: from here on there is only the exec or the end.
-        let mut keep = vec![channel.as_fd()];
-        if let Gate::Socket(socket) = gate {
-            keep.push(socket.as_fd());
-        }
-        if let Err(error) = wharf_sys::descriptors::close_others(3 + self.preserve_fds, &keep) {
-            return failed("close descriptors of the host")(error);
         }
         match gate {
             Gate::Channel => match channel.receive() {

@@ -1,6 +1,6 @@
 //! The container's terminal: a pair of its own devpts, whose master goes to the caller.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, IntoRawFd, OwnedFd};
 use std::path::Path;
 
 use rustix::fs::{Mode, OFlags};
@@ -17,6 +17,14 @@ pub struct Console {
     pub master: OwnedFd,
     /// Standard streams of the program.
     pub slave: OwnedFd,
+}
+
+impl Console {
+    /// The master alone; the slave has been placed, and is closed together with all that is left open.
+    pub fn into_master(self) -> OwnedFd {
+        let _ = self.slave.into_raw_fd();
+        self.master
+    }
 }
 
 /// Makes a terminal on the devpts at `root`'s /dev/pts. The slave is got from the master, not by its path: the path

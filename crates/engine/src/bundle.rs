@@ -54,6 +54,8 @@ pub(crate) struct Facts<'a> {
     pub link_env: Vec<String>,
     /// PIDs of containers whose namespaces are joined, by mode (`pid`, `ipc`, `net`).
     pub joined: std::collections::BTreeMap<&'static str, i32>,
+    /// By name of the volume, where it is more than a folder.
+    pub volume_options: std::collections::BTreeMap<String, Labels>,
     pub folder: &'a Path,
 }
 
@@ -299,7 +301,15 @@ fn mounts(record: &Record, facts: &Facts<'_>) -> Vec<Value> {
                     .collect(),
             )
         })
-        .chain(record.mounts.iter().map(|point| mount_point(record, point)))
+        .chain(
+            record
+                .mounts
+                .iter()
+                .map(|point| match facts.volume_options.get(&point.name) {
+                    Some(options) => volume_mount(point, options),
+                    None => mount_point(record, point),
+                }),
+        )
         .collect();
     // What lies deeper is mounted later, else it would be hidden.
     asked.sort_by_key(|mount| {
@@ -360,6 +370,16 @@ fn mount_point(record: &Record, point: &crate::MountPoint) -> Value {
     };
     let access = if point.read_write { "rw" } else { "ro" };
     json!({"destination": point.destination, "type": "bind", "source": point.source, "options": ["rbind", propagation, access]})
+}
+
+/// A volume that is not a folder of ours: its options are those of mount(8). Each container mounts it for itself.
+fn volume_mount(point: &crate::MountPoint, options: &crate::Labels) -> Value {
+    let option = |key: &str| options.get(key).map(String::as_str).unwrap_or_default();
+    let mut words: Vec<&str> = option("o").split(',').filter(|o| !o.is_empty()).collect();
+    if !point.read_write {
+        words.push("ro");
+    }
+    json!({"destination": point.destination, "type": option("type"), "source": option("device"), "options": words})
 }
 
 fn tmpfs(target: &str, asked: Vec<String>) -> Value {

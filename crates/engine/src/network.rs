@@ -194,6 +194,7 @@ impl Engine {
                 Err(error)
             }
         })?;
+        let _one_at_a_time = self.inner.network_gate.lock().await;
         if self
             .inner
             .networks
@@ -206,7 +207,6 @@ impl Engine {
                 format!("network with name {} already exists", spec.name),
             ));
         }
-        let _one_at_a_time = self.inner.network_gate.lock().await;
         match spec.driver.as_str() {
             "" | "bridge" => spec.driver = "bridge".into(),
             "host" | "null" => {

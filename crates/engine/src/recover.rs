@@ -123,6 +123,10 @@ impl Engine {
                 self.write_exit(entry, &exit);
                 let _ = fs::remove_dir_all(&run_folder);
                 self.container_event(entry, "die", &[("exitCode", exit.exit_code.to_string())]);
+                if entry.record().spec.auto_remove {
+                    self.remove_rest(entry, true).await?;
+                    return Ok(false);
+                }
                 Ok(self.wants_start(entry, true))
             }
             None => {

@@ -44,23 +44,15 @@ impl Engine {
         if options.link {
             return self.remove_link(container);
         }
-        if entry.record().is_live() {
-            if !options.force {
-                let (name, status) = {
-                    let record = entry.record();
-                    (record.name.clone(), record.state.status.as_str())
-                };
-                return Err(Error::new(
-                    Kind::Conflict,
-                    format!(
-                        "cannot remove container \"/{name}\": container is {status}: stop the container before removing or force remove"
-                    ),
-                ));
+        let _gate = loop {
+            // A start that is under way comes first: what it starts is to be removed.
+            let gate = entry.gate.lock().await;
+            if !entry.record().is_live() {
+                break gate;
             }
-            entry.record().stopped_by_user = true;
-            self.kill_process(&entry).await?;
-        }
-        let _gate = entry.gate.lock().await;
+            drop(gate);
+            self.end_for_removal(&entry, options.force).await?;
+        };
         {
             let mut record = entry.record();
             if record.state.status == Status::Removing && entry.progress.borrow().removed {
@@ -71,9 +63,28 @@ impl Engine {
             }
             record.state.status = Status::Removing;
             let durable = !record.spec.auto_remove;
-            record.save(&self.folder(&entry.id), durable)?;
+            if let Err(error) = record.save(&self.folder(&entry.id), durable) {
+                // On a full disk above all, a container must be removable.
+                tracing::warn!(container = entry.id, %error, "its removal is not written down");
+            }
         }
         self.remove_rest(&entry, options.volumes).await
+    }
+
+    /// Kills what runs in a container, if that was allowed.
+    async fn end_for_removal(&self, entry: &Arc<Entry>, force: bool) -> Result<()> {
+        if force {
+            entry.record().stopped_by_user = true;
+            return self.kill_process(entry).await;
+        }
+        let record = entry.record();
+        let (name, status) = (&record.name, record.state.status.as_str());
+        Err(Error::new(
+            Kind::Conflict,
+            format!(
+                "cannot remove container \"/{name}\": container is {status}: stop the container before removing or force remove"
+            ),
+        ))
     }
 
     /// What is left to be removed once nothing runs; also of a removal that was interrupted.

@@ -93,11 +93,12 @@ impl Engine {
             Ok((supervisor, trace))
         })
         .await?;
-        self.started(entry, supervisor, trace)
+        self.started(entry, supervisor, trace);
+        Ok(())
     }
 
     /// Writes down that it runs, and watches for its end.
-    fn started(&self, entry: &Arc<Entry>, supervisor: Supervisor, mut trace: Trace) -> Result<()> {
+    fn started(&self, entry: &Arc<Entry>, supervisor: Supervisor, mut trace: Trace) {
         let supervisor = Arc::new(supervisor);
         let started_at = supervisor
             .started_at
@@ -113,7 +114,10 @@ impl Engine {
             state.error.clear();
             state.started_at = Some(started_at);
             state.health = None;
-            record.save(&self.folder(&entry.id), false)?;
+            if let Err(error) = record.save(&self.folder(&entry.id), false) {
+                // It runs all the same, and its supervisor tells so after a restart.
+                tracing::warn!(container = entry.id, %error, "that it runs is not written down");
+            }
         }
         *lock(&entry.supervisor) = Some(supervisor.clone());
         *lock(&entry.started) = Some(Instant::now());
@@ -122,7 +126,6 @@ impl Engine {
         self.watch(entry.clone(), supervisor);
         self.watch_health(entry);
         self.container_event(entry, "start", &[]);
-        Ok(())
     }
 
     async fn mount_root(&self, entry: &Entry) -> Result<OwnedFd> {
@@ -199,6 +202,7 @@ impl Engine {
             hostname: self.hostname(&record),
             link_env: self.link_env(&record.name, spec),
             joined: joined.clone(),
+            volume_options: self.volume_options(&record),
             folder: &folder,
         };
         self.write_files(&record, &facts.hostname)?;
@@ -216,6 +220,16 @@ impl Engine {
             ports: network.ports,
             attached,
         })
+    }
+
+    /// Options of those volumes that have any.
+    fn volume_options(&self, record: &crate::record::Record) -> BTreeMap<String, crate::Labels> {
+        let named = record.mounts.iter().filter(|mount| !mount.name.is_empty());
+        named
+            .filter_map(|mount| self.inner.volumes.get(&mount.name).ok())
+            .filter(|volume| volume.options.contains_key("device"))
+            .map(|volume| (volume.name, volume.options))
+            .collect()
     }
 
     /// The container's own name, or that of what it shares its network with.

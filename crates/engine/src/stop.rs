@@ -31,7 +31,7 @@ impl Engine {
                     .unwrap_or("SIGTERM"),
             )?,
         };
-        if !self.mark_stopped(&entry)? {
+        if !self.mark_stopped(&entry).await {
             return Err(Error::new(
                 Kind::NotModified,
                 format!("container {} does not run", entry.id),
@@ -43,23 +43,22 @@ impl Engine {
     }
 
     /// Notes that a person wants it so; `false`: nothing runs.
-    fn mark_stopped(&self, entry: &Entry) -> Result<bool> {
+    async fn mark_stopped(&self, entry: &Entry) -> bool {
+        // A start that is under way comes first: what it starts is to be stopped.
+        let _gate = entry.gate.lock().await;
         let mut record = entry.record();
         match record.state.status {
-            Status::Running | Status::Paused => {
-                record.stopped_by_user = true;
-                record.save(&self.folder(&entry.id), true)?;
-                Ok(true)
-            }
+            Status::Running | Status::Paused => {}
             // Between two runs: the next one does not come.
-            Status::Restarting => {
-                record.stopped_by_user = true;
-                record.state.status = Status::Exited;
-                record.save(&self.folder(&entry.id), true)?;
-                Ok(true)
-            }
-            _ => Ok(false),
+            Status::Restarting => record.state.status = Status::Exited,
+            _ => return false,
         }
+        record.stopped_by_user = true;
+        if let Err(error) = record.save(&self.folder(&entry.id), true) {
+            // A full disk is no reason to let it run on.
+            tracing::warn!(container = entry.id, %error, "that it is stopped is not written down");
+        }
+        true
     }
 
     pub(crate) async fn stop_process(
@@ -119,19 +118,24 @@ impl Engine {
     }
 
     async fn send_signal(&self, entry: &Arc<Entry>, signal: i32) -> Result<()> {
-        let supervisor = entry.running()?;
+        // Who asks has seen it running; if it ended since, the end is what they wait for.
+        let Ok(supervisor) = entry.running() else {
+            return Ok(());
+        };
         self.container_event(entry, "kill", &[("signal", signal.to_string())]);
-        match blocking(move || Ok(supervisor.signal(signal)?)).await {
-            // It ended in this moment.
-            Err(_) if entry.running().is_err() => Ok(()),
-            other => other,
-        }
+        blocking(move || match supervisor.signal(signal) {
+            // It ended in this moment, and that is about to be noticed.
+            Err(wharf_shim::client::Error::Lost { .. }) => Ok(()),
+            other => Ok(other?),
+        })
+        .await
     }
 
     /// Sends a signal, by name or number.
     pub async fn kill(&self, container: &str, signal: &str) -> Result<()> {
         let entry = self.inner.containers.find(container)?;
         let signal = signal::parse(if signal.is_empty() { "KILL" } else { signal })?;
+        drop(entry.gate.lock().await);
         if entry.running().is_err() {
             let message = format!(
                 "Cannot kill container: {container}: Container {} is not running",

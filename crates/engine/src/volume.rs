@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 
 use jiff::Timestamp;
 
@@ -18,13 +19,18 @@ const ANONYMOUS_LABEL: &str = "com.docker.volume.anonymous";
 #[derive(Debug)]
 pub(crate) struct Volumes {
     root: PathBuf,
+    /// Made and removed one at a time.
+    gate: Mutex<()>,
 }
 
 impl Volumes {
     /// Opens (or makes) the folder; takes away volumes whose making was interrupted.
     pub fn open(root: PathBuf) -> Result<Volumes> {
         fs::create_dir_all(&root).map_err(io(format!("make {}", root.display())))?;
-        let volumes = Volumes { root };
+        let volumes = Volumes {
+            root,
+            gate: Mutex::default(),
+        };
         for entry in fs::read_dir(&volumes.root).into_iter().flatten().flatten() {
             // The record is written last: without it nobody was ever given the volume.
             if !entry.path().join(RECORD).exists() {
@@ -71,6 +77,7 @@ impl Volumes {
                 ),
             )
         })?;
+        let _one_at_a_time = crate::index::lock(&self.gate);
         if let Ok(volume) = self.get(&name) {
             return Ok((volume, false));
         }
@@ -106,6 +113,7 @@ impl Volumes {
 
     /// Removes a volume with what is in it.
     pub fn remove(&self, name: &str) -> Result<()> {
+        let _one_at_a_time = crate::index::lock(&self.gate);
         self.get(name)?;
         let folder = self.root.join(name);
         // The record first: what is left of an interrupted removal is taken away at the next start.

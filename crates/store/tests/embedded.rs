@@ -1,4 +1,5 @@
 //! The embedded store: the shared suite, restarts, damaged files, slow watchers, bounds and snapshots.
+#![allow(clippy::unwrap_used)]
 
 mod suite;
 

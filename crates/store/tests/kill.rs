@@ -1,4 +1,5 @@
 //! The embedded store's writer is killed under load, again and again: what it acknowledged must be there.
+#![allow(clippy::unwrap_used)]
 
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Write as _};

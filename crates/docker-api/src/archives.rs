@@ -7,7 +7,7 @@ use wharf_engine::{PathStat, PutOptions};
 
 use crate::answer::{Outcome, Refusal, empty, stream};
 use crate::route::{Call, page_not_found};
-use crate::streams::reader;
+use crate::upload::reader;
 
 const STAT_HEADER: &str = "x-docker-container-path-stat";
 

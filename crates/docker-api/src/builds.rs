@@ -18,7 +18,7 @@ use crate::answer::{Outcome, Refusal, chain, json_answer, json_lines};
 use crate::images::{error_json, progress_json};
 use crate::request::{Query, credentials_of};
 use crate::route::{Call, page_not_found};
-use crate::streams::reader;
+use crate::upload::reader;
 
 pub async fn route(method: &Method, words: &[&str], call: Call) -> Outcome {
     match (method, words) {

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 use wharf_engine::{
-    Container, ContainerSpec, Engine, MountKind, MountPoint, NetworkAttachment, RestartPolicy,
-    State,
+    Container, ContainerSpec, EndpointSpec, Engine, MountKind, MountPoint, NetworkAttachment,
+    RestartPolicy, State,
 };
 
 /// Go's zero time.
@@ -144,6 +144,25 @@ fn mac(bytes: [u8; 6]) -> String {
     bytes.map(|b| format!("{b:02x}")).join(":")
 }
 
+/// What was asked of a network's addresses; nothing: null.
+fn ipam(spec: &EndpointSpec) -> Value {
+    let mut asked = Map::new();
+    if let Some(address) = spec.ipv4_address {
+        asked.insert("IPv4Address".into(), json!(address.to_string()));
+    }
+    if let Some(address) = spec.ipv6_address {
+        asked.insert("IPv6Address".into(), json!(address.to_string()));
+    }
+    if !spec.link_local_ips.is_empty() {
+        asked.insert("LinkLocalIPs".into(), json!(spec.link_local_ips));
+    }
+    if asked.is_empty() {
+        Value::Null
+    } else {
+        Value::Object(asked)
+    }
+}
+
 fn network(engine: &Engine, a: &NetworkAttachment) -> Value {
     let e = a.endpoint.as_ref();
     let text = |t: Option<String>| t.unwrap_or_default();
@@ -155,9 +174,7 @@ fn network(engine: &Engine, a: &NetworkAttachment) -> Value {
             gateways.find(|gateway| !gateway.is_empty() && gateway.contains(':') == v6)
         })
     };
-    let ipam = (a.spec.ipv4_address.is_some() || a.spec.ipv6_address.is_some()).then(|| {
-        json!({"IPv4Address": text(a.spec.ipv4_address.map(|x| x.to_string())), "IPv6Address": text(a.spec.ipv6_address.map(|x| x.to_string()))})
-    });
+    let ipam = ipam(&a.spec);
     let list = |names: &[String]| {
         if names.is_empty() {
             Value::Null
@@ -166,8 +183,8 @@ fn network(engine: &Engine, a: &NetworkAttachment) -> Value {
         }
     };
     json!({
-        "IPAMConfig": ipam, "Links": list(&a.spec.links), "Aliases": list(&a.spec.aliases), "MacAddress": text(e.map(|e| mac(e.mac))),
-        "DriverOpts": null, "GwPriority": a.spec.gw_priority, "NetworkID": a.network_id, "EndpointID": a.endpoint_id,
+        "IPAMConfig": ipam, "Links": list(&a.spec.links), "Aliases": list(&a.spec.aliases), "MacAddress": text(e.map(|e| mac(e.mac)).or_else(|| a.spec.mac_address.clone())),
+        "DriverOpts": if a.spec.driver_opts.is_empty() { Value::Null } else { json!(a.spec.driver_opts) }, "GwPriority": a.spec.gw_priority, "NetworkID": a.network_id, "EndpointID": a.endpoint_id,
         "Gateway": text(gateway(e.and_then(|e| e.gateway).map(|x| x.to_string()), false)), "IPAddress": text(e.and_then(|e| e.ipv4).map(|x| x.to_string())),
         "IPPrefixLen": e.filter(|e| e.ipv4.is_some()).map_or(0, |e| e.prefix), "IPv6Gateway": text(gateway(e.and_then(|e| e.gateway6).map(|x| x.to_string()), true)),
         "GlobalIPv6Address": text(e.and_then(|e| e.ipv6).map(|x| x.to_string())), "GlobalIPv6PrefixLen": e.filter(|e| e.ipv6.is_some()).map_or(0, |e| e.prefix6),

@@ -359,6 +359,7 @@ pub fn endpoint(value: Value) -> Outcome<EndpointSpec> {
         .transpose()?;
     Ok(EndpointSpec {
         aliases: list(&value["Aliases"]),
+        link_local_ips: list(&ipam["LinkLocalIPs"]),
         links: list(&value["Links"]),
         ipv4_address: v4,
         ipv6_address: v6,

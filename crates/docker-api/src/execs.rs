@@ -1,14 +1,15 @@
 //! Further processes in a container.
 
 use axum::http::{Method, StatusCode};
+use bytes::Bytes;
 use serde_json::json;
-use wharf_engine::{Attached, ExecSpec, Kind};
+use wharf_engine::{Attached, ExecSpec};
 
 use crate::answer::{Outcome, created, empty, json_answer};
 use crate::containers::size;
+use crate::hijack::{Wish, detach_keys, frame, framed, hijack};
 use crate::request::json_body;
 use crate::route::{Call, page_not_found};
-use crate::streams::hijack;
 
 pub async fn create(call: Call, container: &str) -> Outcome {
     let body = json_body(call.body).await?;
@@ -64,32 +65,45 @@ pub async fn route(method: &Method, words: &[&str], call: Call) -> Outcome {
 async fn start(mut call: Call, id: &str) -> Outcome {
     let body = json_body(std::mem::take(&mut call.body)).await?;
     let detach = body["Detach"].as_bool().unwrap_or(false);
-    let tty = call.api.engine.exec_inspect(id)?.spec.tty;
-    let started = call
-        .api
-        .engine
-        .exec_start(id, detach, console_size(&body))
-        .await;
-    match started {
-        Ok(Some(attached)) => Ok(hijack(&mut call, attached)),
-        Ok(None) => Ok(empty(StatusCode::OK)),
-        // What can't be run is told where its output would be, and by its exit code.
-        Err(error) if !detach && error.kind == Kind::InvalidParameter => {
-            Ok(hijack(&mut call, last_words(&error.message, tty)))
-        }
-        Err(error) => Err(error.into()),
+    let engine = call.api.engine.clone();
+    let exec = engine.exec_ready(id)?;
+    let size = console_size(&body);
+    if detach {
+        engine.exec_start(&exec.id, true, size).await?;
+        return Ok(empty(StatusCode::OK));
     }
+    let has_terminal = exec.spec.tty;
+    // Who does not say so here gets frames, whatever was said when the exec was made.
+    let tty = has_terminal && body["Tty"].as_bool().unwrap_or(false);
+    let wish = Wish {
+        tty,
+        detach: has_terminal
+            .then(|| detach_keys(exec.spec.detach_keys.as_deref().unwrap_or_default()))
+            .transpose()?,
+    };
+    let streams = async move {
+        match engine.exec_start(&exec.id, false, size).await {
+            Ok(Some(mut attached)) => {
+                if has_terminal && !tty {
+                    attached.output = framed(attached.output);
+                }
+                attached
+            }
+            Ok(None) => last_words("", tty),
+            // What can't be run is told where its output would be, and by its exit code.
+            Err(error) => last_words(&format!("{}\r\n", error.message), tty),
+        }
+    };
+    Ok(hijack(&mut call, wish, streams))
 }
 
 /// A stream with nothing but a message in it.
 fn last_words(message: &str, tty: bool) -> Attached {
-    let text = format!("{message}\r\n");
-    let mut bytes = Vec::new();
-    if !tty {
-        bytes.extend([1, 0, 0, 0]);
-        bytes.extend((text.len() as u32).to_be_bytes());
-    }
-    bytes.extend(text.into_bytes());
+    let bytes = if tty {
+        Bytes::copy_from_slice(message.as_bytes())
+    } else {
+        frame(1, message.as_bytes())
+    };
     Attached {
         tty,
         output: Box::pin(std::io::Cursor::new(bytes)),

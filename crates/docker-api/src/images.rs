@@ -13,7 +13,7 @@ use crate::answer::{Outcome, Refusal, chain, created, empty, json_answer, json_l
 use crate::filters::Filters;
 use crate::request::{credentials, json_body};
 use crate::route::{Call, page_not_found};
-use crate::streams::reader;
+use crate::upload::reader;
 
 pub async fn route(method: &Method, words: &[&str], call: Call) -> Outcome {
     let engine = call.api.engine.clone();
@@ -294,8 +294,10 @@ async fn import(call: Call) -> Outcome {
     }
     let engine = call.api.engine.clone();
     let mut archive = tokio_util::io::SyncIoBridge::new(reader(call.body));
+    let changes = call.query.all("changes");
     let image = blocking(move || {
-        let config = serde_json::from_value(json!({"architecture": "amd64", "os": "linux", "config": {}, "rootfs": {"type": "layers", "diff_ids": []}, "created": jiff::Timestamp::now().to_string()}));
+        let defaults = wharf_engine::config_of_changes(&changes)?;
+        let config = serde_json::from_value(json!({"architecture": "amd64", "os": "linux", "config": defaults, "rootfs": {"type": "layers", "diff_ids": []}, "created": jiff::Timestamp::now().to_string()}));
         let config = config.map_err(|e| Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, e.to_string()))?;
         Ok(engine.images().import(&mut archive, config, target.as_ref())?)
     })
@@ -420,7 +422,7 @@ async fn load(call: Call) -> Outcome {
         }
         Err(error) => drop(sender.send(error_json(&chain(&error)))),
     });
-    first_error_is_status(stream).await
+    Ok(json_lines(stream))
 }
 
 fn save(engine: &Engine, names: Vec<String>) -> Outcome {

@@ -11,6 +11,7 @@ mod container_request;
 mod containers;
 mod execs;
 mod filters;
+mod hijack;
 mod images;
 mod networks;
 mod request;
@@ -18,6 +19,7 @@ mod route;
 mod serve;
 mod streams;
 mod system;
+mod upload;
 mod volumes;
 
 use wharf_build::Builder;

@@ -102,7 +102,7 @@ fn network_json(n: &Network, whole: bool) -> Value {
         .collect();
     json!({
         "Name": n.spec.name, "Id": n.id, "Created": n.created.to_string(), "Scope": n.scope, "Driver": n.spec.driver, "EnableIPv4": true,
-        "EnableIPv6": n.spec.enable_ipv6, "IPAM": {"Driver": if n.spec.ipam_driver.is_empty() { "default" } else { &n.spec.ipam_driver }, "Options": n.spec.ipam_options, "Config": pools},
+        "EnableIPv6": n.spec.enable_ipv6, "IPAM": {"Driver": if n.spec.ipam_driver.is_empty() { "default" } else { &n.spec.ipam_driver }, "Options": if n.spec.ipam_options.is_empty() { Value::Null } else { json!(n.spec.ipam_options) }, "Config": pools},
         "Internal": n.spec.internal, "Attachable": n.spec.attachable, "Ingress": false, "ConfigFrom": {"Network": ""}, "ConfigOnly": false,
         "Containers": members, "Options": n.spec.options, "Labels": n.spec.labels,
     })

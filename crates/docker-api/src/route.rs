@@ -86,6 +86,7 @@ async fn containers_route(method: &Method, words: &[&str], call: Call) -> Outcom
         (&Method::POST, ["prune"]) => containers::prune(call).await,
         (&Method::GET, [id, "json"]) => containers::inspect(call, id).await,
         (&Method::DELETE, [id]) => containers::remove(call, id).await,
+        (&Method::DELETE, [id, link]) => containers::remove(call, &format!("{id}/{link}")).await,
         (&Method::GET, [id, "logs"]) => streams::logs(call, id).await,
         (&Method::POST, [id, "attach"]) => streams::attach(call, id).await,
         (&Method::POST, [id, "wait"]) => streams::wait(call, id).await,

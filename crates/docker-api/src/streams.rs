@@ -3,20 +3,15 @@
 use std::time::Duration;
 
 use axum::body::Body;
-use axum::http::{HeaderValue, Response, StatusCode, header};
 use bytes::Bytes;
 use futures_util::StreamExt;
-use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use wharf_engine::{AttachOptions, Attached, ContainerStats, LogLine, LogOptions, WaitCondition};
+use tokio::io::AsyncReadExt;
+use wharf_engine::{AttachOptions, ContainerStats, LogLine, LogOptions, WaitCondition};
 
 use crate::answer::{Outcome, Refusal, json_answer, json_lines, stream};
+use crate::hijack::{MULTIPLEXED, RAW, Wish, detach_keys, frame, hijack};
 use crate::route::Call;
-
-const RAW: &str = "application/vnd.docker.raw-stream";
-const MULTIPLEXED: &str = "application/vnd.docker.multiplexed-stream";
-const BLOCK_BYTES: usize = 32 * 1024;
 
 pub async fn attach(mut call: Call, id: &str) -> Outcome {
     let query = &call.query;
@@ -27,76 +22,13 @@ pub async fn attach(mut call: Call, id: &str) -> Outcome {
         stdout: query.flag("stdout"),
         stderr: query.flag("stderr"),
     };
+    let keys = detach_keys(query.get("detachKeys").unwrap_or_default())?;
     let attached = call.api.engine.attach(id, options).await?;
-    Ok(hijack(&mut call, attached))
-}
-
-/// Gives the connection to the streams: with `Upgrade` by 101, else by an answer without end.
-pub fn hijack(call: &mut Call, attached: Attached) -> Response<Body> {
-    let content_type = if attached.tty || call.version < (1, 42) {
-        RAW
-    } else {
-        MULTIPLEXED
+    let wish = Wish {
+        tty: attached.tty,
+        detach: attached.tty.then_some(keys),
     };
-    let upgraded = call.parts.headers.get(header::UPGRADE).is_some();
-    let mut response = Response::new(Body::empty());
-    response
-        .headers_mut()
-        .insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
-    if !upgraded {
-        let input = std::mem::replace(&mut call.body, Body::empty());
-        tokio::spawn(feed(input, attached.input));
-        *response.body_mut() = Body::from_stream(tokio_util::io::ReaderStream::with_capacity(
-            attached.output,
-            BLOCK_BYTES,
-        ));
-        return response;
-    }
-    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
-    response
-        .headers_mut()
-        .insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
-    response
-        .headers_mut()
-        .insert(header::UPGRADE, HeaderValue::from_static("tcp"));
-    let Some(upgrade) = call.parts.extensions.remove::<hyper::upgrade::OnUpgrade>() else {
-        return Refusal::bad("the connection can't be upgraded").into_response();
-    };
-    tokio::spawn(async move {
-        match upgrade.await {
-            Ok(connection) => join(TokioIo::new(connection), attached).await,
-            Err(error) => tracing::debug!(%error, "a client went before its streams were there"),
-        }
-    });
-    response
-}
-
-/// Both ways at once. The end of the client's input goes on to the process while its output still comes; the end of
-/// the output ends the connection.
-async fn join(connection: TokioIo<hyper::upgrade::Upgraded>, attached: Attached) {
-    let (mut from_client, mut to_client) = tokio::io::split(connection);
-    let (mut output, mut input) = (attached.output, attached.input);
-    let sending = tokio::spawn(async move {
-        let _ = tokio::io::copy(&mut from_client, &mut input).await;
-        let _ = input.shutdown().await;
-    });
-    let _ = tokio::io::copy_buf(
-        &mut tokio::io::BufReader::with_capacity(BLOCK_BYTES, &mut output),
-        &mut to_client,
-    )
-    .await;
-    let _ = to_client.shutdown().await;
-    sending.abort();
-}
-
-async fn feed(body: Body, mut input: wharf_engine::Writer) {
-    let mut blocks = body.into_data_stream();
-    while let Some(Ok(block)) = blocks.next().await {
-        if input.write_all(&block).await.is_err() {
-            return;
-        }
-    }
-    let _ = input.shutdown().await;
+    Ok(hijack(&mut call, wish, std::future::ready(attached)))
 }
 
 pub async fn logs(call: Call, id: &str) -> Outcome {
@@ -156,10 +88,7 @@ fn log_frame(line: &LogLine, tty: bool, timestamps: bool, details: bool) -> Byte
     if tty {
         return text.into();
     }
-    let mut frame = vec![if line.stderr { 2 } else { 1 }, 0, 0, 0];
-    frame.extend((text.len() as u32).to_be_bytes());
-    frame.extend(text);
-    frame.into()
+    frame(if line.stderr { 2 } else { 1 }, &text)
 }
 
 pub async fn wait(call: Call, id: &str) -> Outcome {
@@ -276,14 +205,6 @@ fn memory_of_machine() -> u64 {
     let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"));
     line.and_then(|rest| rest.trim().trim_end_matches(" kB").parse::<u64>().ok())
         .map_or(u64::MAX, |kib| kib * 1024)
-}
-
-/// Reads a whole stream of input from a body: for archives.
-pub fn reader(body: Body) -> wharf_engine::Reader {
-    let blocks = body
-        .into_data_stream()
-        .map(|block| block.map_err(std::io::Error::other));
-    Box::pin(tokio_util::io::StreamReader::new(blocks).take(u64::MAX))
 }
 
 #[cfg(test)]

@@ -132,23 +132,21 @@ impl Engine {
         outcome
     }
 
+    /// An exec that can be started now, as far as that can be told before.
+    pub fn exec_ready(&self, exec: &str) -> Result<Exec> {
+        let exec = self.exec_inspect(exec)?;
+        not_run_yet(&exec)?;
+        self.inner.containers.find(&exec.container_id)?.running()?;
+        Ok(exec)
+    }
+
     /// One start for each exec, whoever asks.
     fn claim_exec(&self, id: &str) -> Result<Exec> {
         let mut execs = lock(&self.inner.execs);
         let exec = execs
             .get_mut(id)
             .ok_or_else(|| Error::new(Kind::NotFound, format!("No such exec instance: {id}")))?;
-        if exec.running || exec.exit_code.is_some() {
-            let state = if exec.running {
-                "is already running"
-            } else {
-                "has already run"
-            };
-            return Err(Error::new(
-                Kind::Conflict,
-                format!("Error: Exec command {id} {state}"),
-            ));
-        }
+        not_run_yet(exec)?;
         exec.running = true;
         Ok(exec.clone())
     }
@@ -270,6 +268,18 @@ impl Engine {
     }
 }
 
+fn not_run_yet(exec: &Exec) -> Result<()> {
+    let state = match (exec.running, exec.exit_code) {
+        (true, _) => "is already running",
+        (false, Some(_)) => "has already run",
+        (false, None) => return Ok(()),
+    };
+    Err(Error::new(
+        Kind::Conflict,
+        format!("Error: Exec command {} {state}", exec.id),
+    ))
+}
+
 fn into_attached(socket: UnixStream, tty: bool) -> Result<Attached> {
     socket.set_nonblocking(true).map_err(io("attach"))?;
     let stream = tokio::net::UnixStream::from_std(socket).map_err(io("attach"))?;
@@ -358,6 +368,7 @@ fn exec_env(
     hostname: &str,
 ) -> Vec<String> {
     let mut env: Vec<String> = record.spec.env.clone();
+    env.retain(|entry| entry.contains('='));
     let has = |env: &[String], key: &str| {
         env.iter().any(|entry| {
             entry

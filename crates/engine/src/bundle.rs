@@ -222,7 +222,8 @@ fn env(record: &Record, facts: &Facts<'_>) -> Vec<String> {
         env.push("TERM=xterm".to_owned());
     }
     env.extend(facts.link_env.iter().cloned());
-    env.extend(spec.env.iter().cloned());
+    // A bare name only kept the image's variable away.
+    env.extend(spec.env.iter().filter(|entry| entry.contains('=')).cloned());
     if !has("HOME") {
         env.push(format!(
             "HOME={}",

@@ -128,6 +128,15 @@ fn config_of(record: &Record) -> Map<String, Value> {
 }
 
 /// One instruction of `--change`.
+/// An image's configuration made of Dockerfile instructions of the kind that change configuration only.
+pub fn config_of_changes(changes: &[String]) -> Result<Value> {
+    let mut config = Map::new();
+    for change in changes.iter().flat_map(|text| text.lines()) {
+        apply(&mut config, change)?;
+    }
+    Ok(Value::Object(config))
+}
+
 fn apply(config: &mut Map<String, Value>, change: &str) -> Result<()> {
     let (word, rest) = change
         .trim()

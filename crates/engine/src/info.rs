@@ -80,7 +80,7 @@ impl Engine {
             images: self
                 .inner
                 .images
-                .list(false)
+                .list(true)
                 .map_or(0, |images| images.len()),
             data_root: self.inner.config.data_root.clone(),
             kernel_version: text(system.release()),

@@ -47,6 +47,7 @@ mod view;
 mod volume;
 mod volume_copy;
 
+pub use commit::config_of_changes;
 pub use error::{Error, Kind, Result};
 pub use spec::*;
 pub use view::*;

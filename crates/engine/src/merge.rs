@@ -105,11 +105,7 @@ impl ImageDefaults {
 fn merge_env(image: Vec<String>, asked: &[String]) -> Vec<String> {
     let key = |entry: &str| entry.split('=').next().unwrap_or(entry).to_owned();
     // The reference's order: what was asked for, then the rest of the image's.
-    let mut merged: Vec<String> = asked
-        .iter()
-        .filter(|entry| entry.contains('='))
-        .cloned()
-        .collect();
+    let mut merged: Vec<String> = asked.to_vec();
     merged.extend(
         image
             .into_iter()
@@ -217,7 +213,8 @@ mod tests {
                 ..ContainerSpec::default()
             },
         );
-        assert_eq!(spec.env, ["B=3", "C=4"]);
+        // A name alone takes the image's variable away, and stays on record.
+        assert_eq!(spec.env, ["B=3", "A", "C=4"]);
         assert_eq!(
             (spec.labels["x"].as_str(), spec.labels["y"].as_str()),
             ("asked", "image")

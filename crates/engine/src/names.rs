@@ -132,6 +132,21 @@ pub(crate) fn check(kind: &str, name: &str) -> Result<()> {
     ))
 }
 
+/// Names of networks may have spaces inside, and one letter will do.
+pub(crate) fn check_network(name: &str) -> Result<()> {
+    let known = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-' | b' ');
+    let blank = name.is_empty() || name.starts_with([' ', '.', '-']) || name.ends_with(' ');
+    if !blank && name.bytes().all(known) {
+        return Ok(());
+    }
+    Err(Error::new(
+        Kind::InvalidParameter,
+        format!(
+            "invalid network name ({name:?}): letters, digits, spaces, `_`, `.` and `-`, and a letter, a digit or `_` first"
+        ),
+    ))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

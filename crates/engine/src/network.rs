@@ -187,13 +187,7 @@ impl Engine {
 
     /// Makes a network; returns it as made.
     pub async fn network_create(&self, mut spec: NetworkSpec) -> Result<Network> {
-        names::check("network", &spec.name).or_else(|error| {
-            if spec.name.len() == 1 {
-                Ok(())
-            } else {
-                Err(error)
-            }
-        })?;
+        names::check_network(&spec.name)?;
         let _one_at_a_time = self.inner.network_gate.lock().await;
         if self
             .inner

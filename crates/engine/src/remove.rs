@@ -47,7 +47,9 @@ impl Engine {
         let _gate = loop {
             // A start that is under way comes first: what it starts is to be removed.
             let gate = entry.gate.lock().await;
-            if !entry.record().is_live() {
+            let status = entry.record().state.status;
+            let ends = status == Status::Restarting && options.force;
+            if ends || !(entry.record().is_live() || status == Status::Restarting) {
                 break gate;
             }
             drop(gate);

@@ -20,12 +20,14 @@ impl Names {
         let Ok(own) = inner.containers.find(&self.container) else {
             return Vec::new();
         };
-        let own_networks: Vec<String> = own
-            .record()
-            .networks
-            .values()
-            .map(|a| a.network_id.clone())
-            .collect();
+        let (own_networks, links): (Vec<String>, Vec<String>) = {
+            let record = own.record();
+            let attachments = record.networks.values();
+            (
+                attachments.clone().map(|a| a.network_id.clone()).collect(),
+                attachments.flat_map(|a| a.spec.links.clone()).collect(),
+            )
+        };
         let mut found = Vec::new();
         for entry in inner.containers.all() {
             let record = entry.record();
@@ -42,10 +44,14 @@ impl Names {
                 };
                 let v4 = endpoint.ipv4.map(IpAddr::from);
                 let v6 = endpoint.ipv6.map(IpAddr::from);
-                found.push((
-                    attachment.dns_names.clone(),
-                    v4.into_iter().chain(v6).collect(),
-                ));
+                let mut names = attachment.dns_names.clone();
+                // Names that only this container has for it.
+                names.extend(links.iter().filter_map(|link| {
+                    let (target, alias) = link.split_once(':')?;
+                    let meant = target == record.name || record.id.starts_with(target);
+                    meant.then(|| alias.to_owned())
+                }));
+                found.push((names, v4.into_iter().chain(v6).collect()));
             }
         }
         found

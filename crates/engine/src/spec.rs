@@ -189,6 +189,9 @@ pub struct EndpointSpec {
     pub mac_address: Option<String>,
     pub driver_opts: Labels,
     pub gw_priority: i64,
+    /// Kept for who asks; no address is given for them.
+    #[serde(default)]
+    pub link_local_ips: Vec<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

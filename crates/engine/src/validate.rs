@@ -77,7 +77,7 @@ fn check_log_driver(spec: &ContainerSpec) -> Result<()> {
         "json-file" | "none" | "" => {}
         other => {
             return invalid(format!(
-                "logger: no log driver named '{other}' is registered; use json-file or none"
+                "logger: no log driver named '{other}' is registered"
             ));
         }
     }

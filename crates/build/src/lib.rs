@@ -52,6 +52,8 @@ pub struct BuildRequest {
     pub labels: BTreeMap<String, String>,
     /// Does not look at the cache.
     pub no_cache: bool,
+    /// Takes from the cache only what led to one of these images; empty: whatever is there.
+    pub cache_from: Vec<String>,
     /// Fetches base images even when they are here.
     pub pull: bool,
     /// Network of RUN steps.

@@ -18,6 +18,9 @@ use crate::run::{Command, Ran, Runner};
 use crate::tree::Tree;
 use crate::{BuildRequest, Error, blocking, copy, expand, short};
 
+/// No image is built on more others than this.
+const ANCESTORS_MAX: usize = 10_000;
+
 /// Where a stage is after a step.
 #[derive(Debug, Clone)]
 pub(crate) struct State {
@@ -301,8 +304,20 @@ impl Job<'_> {
             .images
             .resolve(&self.build.cache.find(key)?)
             .ok()?;
+        let sources = &self.build.request.cache_from;
+        if !sources.is_empty() && !sources.iter().any(|source| self.led_to(&image, source)) {
+            return None;
+        }
         self.voice.line(" ---> Using cache");
         Some(image)
+    }
+
+    /// Whether an image is one of those that another was built on, or that other itself.
+    fn led_to(&self, image: &Image, source: &str) -> bool {
+        let find = |name: &str| self.build.images.resolve(name).ok();
+        std::iter::successors(find(source), |later| find(later.parent.as_deref()?))
+            .take(ANCESTORS_MAX)
+            .any(|later| later.id == image.id)
     }
 
     /// The state after a step whose image is known.

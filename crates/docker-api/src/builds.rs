@@ -7,15 +7,13 @@ use std::sync::Arc;
 
 use axum::http::{HeaderMap, Method, StatusCode};
 use base64::Engine as _;
-use futures_util::StreamExt;
 use serde_json::{Value, json};
-use tokio::sync::mpsc;
 use wharf_build::{BuildEvent, BuildRequest, EventSink};
 use wharf_engine::Resources;
 use wharf_image::Credentials;
 
-use crate::answer::{Outcome, Refusal, chain, json_answer, json_lines};
-use crate::images::{error_json, progress_json};
+use crate::answer::{Outcome, Refusal, chain, json_answer};
+use crate::news::{error_json, news, progress_json};
 use crate::request::{Query, credentials_of};
 use crate::route::{Call, page_not_found};
 use crate::upload::reader;
@@ -85,44 +83,33 @@ async fn run(
     context: tempfile::TempDir,
     quiet: bool,
 ) -> Outcome {
-    let (sender, mut receiver) = mpsc::unbounded_channel::<Value>();
-    let news = sender.clone();
-    let sink: EventSink = Arc::new(move |event| {
-        let line = match event {
-            BuildEvent::Output(text) if !quiet => json!({"stream": String::from_utf8_lossy(&text)}),
-            BuildEvent::Pull(progress) if !quiet => progress_json(&progress),
-            BuildEvent::Built(id) => json!({"aux": {"ID": id}}),
-            _ => return,
-        };
-        let _ = news.send(line);
+    let (news, lines) = news();
+    let teller = news.clone();
+    let sink: EventSink = Arc::new(move |event| match event {
+        BuildEvent::Output(text) if !quiet => {
+            teller.mention(&json!({"stream": String::from_utf8_lossy(&text)}));
+        }
+        BuildEvent::Pull(progress) if !quiet => teller.mention(&progress_json(&progress)),
+        BuildEvent::Built(id) => teller.tell(&json!({"aux": {"ID": id}})),
+        _ => {}
     });
     let task = tokio::spawn(async move {
         let outcome = api.builder.build(request, sink).await;
         match outcome {
-            Ok(id) if quiet => drop(sender.send(json!({"stream": format!("{id}\n")}))),
+            Ok(id) if quiet => news.tell(&json!({"stream": format!("{id}\n")})),
             Ok(_) => {}
             Err(error) => {
-                let message = chain(&error);
-                let mut line = error_json(&message);
+                let mut line = error_json(&chain(&error));
                 if let wharf_build::Error::Run { exit_code, .. } = &error {
                     line["errorDetail"]["code"] = json!(exit_code);
                 }
-                let _ = sender.send(line);
+                news.tell(&line);
             }
         }
         drop(context);
     });
-    let guard = AbortOnDrop(task);
-    let first = receiver.recv().await;
-    if let Some(message) = first.as_ref().and_then(|line| line["error"].as_str()) {
-        return Err(Refusal::bad(message));
-    }
-    let rest =
-        futures_util::stream::unfold((receiver, guard), |(mut receiver, guard)| async move {
-            receiver.recv().await.map(|line| (line, (receiver, guard)))
-        });
-    let lines = futures_util::stream::iter(first).chain(rest);
-    Ok(json_lines(lines.boxed()))
+    let refused = |_: &str| StatusCode::BAD_REQUEST;
+    lines.answer_or(AbortOnDrop(task), refused).await
 }
 
 struct AbortOnDrop(tokio::task::JoinHandle<()>);
@@ -134,8 +121,14 @@ impl Drop for AbortOnDrop {
 }
 
 fn request(query: &Query, headers: &HeaderMap) -> Outcome<BuildRequest> {
-    let list = |text: &str| -> Vec<String> {
-        serde_json::from_str(text).unwrap_or_else(|_| text.split(',').map(str::to_owned).collect())
+    // A JSON list, or words; the parameter may come several times.
+    let list = |key: &str| -> Vec<String> {
+        let words = |text: String| {
+            serde_json::from_str(&text)
+                .unwrap_or_else(|_| text.split(',').map(str::to_owned).collect::<Vec<_>>())
+        };
+        let all = query.all(key).into_iter().flat_map(words);
+        all.filter(|word| !word.is_empty()).collect()
     };
     let labels = query
         .map("labels")?
@@ -155,7 +148,8 @@ fn request(query: &Query, headers: &HeaderMap) -> Outcome<BuildRequest> {
         no_cache: query.flag("nocache"),
         pull: query.flag("pull"),
         network_mode: query.get("networkmode").unwrap_or_default().to_owned(),
-        extra_hosts: query.get("extrahosts").map(list).unwrap_or_default(),
+        extra_hosts: list("extrahosts"),
+        cache_from: list("cachefrom"),
         resources: Resources {
             memory_bytes: query.number("memory")?.filter(|n| *n != 0),
             memory_swap_bytes: query.number("memswap")?.filter(|n| *n != 0),

@@ -370,7 +370,7 @@ fn host_config(s: &ContainerSpec) -> Value {
         "Cgroup": "", "Links": or_null(&s.links), "OomScoreAdj": s.oom_score_adj, "PidMode": s.pid_mode, "Privileged": s.privileged,
         "PublishAllPorts": s.publish_all, "ReadonlyRootfs": s.read_only_rootfs, "SecurityOpt": or_null(&s.security_opt), "UTSMode": s.uts_mode,
         "UsernsMode": s.userns_mode, "ShmSize": s.shm_size_bytes.unwrap_or(64 * 1024 * 1024), "Runtime": s.runtime.clone().unwrap_or_else(|| "wharf".into()),
-        "Isolation": "", "Tmpfs": s.tmpfs, "Sysctls": s.sysctls, "Init": s.init, "CgroupParent": s.cgroup_parent,
+        "Isolation": s.extra.get(crate::container_request::ISOLATION).cloned().unwrap_or_else(|| "".into()), "Tmpfs": s.tmpfs, "Sysctls": s.sysctls, "Init": s.init, "CgroupParent": s.cgroup_parent,
     });
     let limits = json!({
         "CpuShares": r.cpu_shares.unwrap_or(0), "Memory": r.memory_bytes.unwrap_or(0), "NanoCpus": r.nano_cpus.unwrap_or(0),

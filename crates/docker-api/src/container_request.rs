@@ -13,6 +13,9 @@ use wharf_engine::{
 use crate::answer::{Outcome, Refusal};
 use crate::request::parse;
 
+/// Key of what is only shown again.
+pub const ISOLATION: &str = "Isolation";
+
 /// Lists and maps that clients send as null.
 fn nullable<'de, D: serde::Deserializer<'de>, T: Default + Deserialize<'de>>(
     d: D,
@@ -62,7 +65,7 @@ wire!(
         ipc_mode: String = "IpcMode", links: Vec<String> = "Links", oom_score_adj: i64 = "OomScoreAdj", pid_mode: String = "PidMode",
         privileged: bool = "Privileged", publish_all: bool = "PublishAllPorts", read_only: bool = "ReadonlyRootfs",
         security_opt: Vec<String> = "SecurityOpt", storage_opt: Map = "StorageOpt", tmpfs: Map = "Tmpfs", uts_mode: String = "UTSMode",
-        userns_mode: String = "UsernsMode", shm_size: u64 = "ShmSize", sysctls: Map = "Sysctls", runtime: String = "Runtime",
+        userns_mode: String = "UsernsMode", shm_size: u64 = "ShmSize", sysctls: Map = "Sysctls", runtime: String = "Runtime", isolation: String = "Isolation",
         masked_paths: Option<Vec<String>> = "MaskedPaths", readonly_paths: Option<Vec<String>> = "ReadonlyPaths", init: bool = "Init",
         cgroup_parent: String = "CgroupParent", devices: Vec<Device> = "Devices", device_rules: Vec<String> = "DeviceCgroupRules",
         ulimits: Vec<Limit> = "Ulimits", oom_kill_disable: bool = "OomKillDisable",
@@ -209,7 +212,11 @@ fn fill_host(spec: &mut ContainerSpec, mut host: Host) -> Outcome<()> {
     spec.dns_options = host.dns_options;
     spec.extra_hosts = host.extra_hosts;
     spec.init = host.init;
-    spec.runtime = some(host.runtime);
+    spec.runtime = runtime(host.runtime)?;
+    if !host.isolation.is_empty() {
+        spec.extra
+            .insert(ISOLATION.into(), isolation(host.isolation)?.into());
+    }
     spec.auto_remove = host.auto_remove;
     spec.restart = restart(&host.restart.name, host.restart.retries)?;
     if !host.log.driver.is_empty() {
@@ -223,6 +230,25 @@ fn fill_host(spec: &mut ContainerSpec, mut host: Host) -> Outcome<()> {
         .console_size
         .filter(|(height, width)| *height > 0 && *width > 0);
     Ok(())
+}
+
+/// There is one runtime, which answers to the name of the one it replaces too.
+fn runtime(name: String) -> Outcome<Option<String>> {
+    match name.as_str() {
+        "" | "wharf" | "runc" | "io.containerd.runc.v2" => Ok(some(name)),
+        _ => Err(Refusal::bad(format!(
+            "unknown or invalid runtime name: {name}"
+        ))),
+    }
+}
+
+fn isolation(name: String) -> Outcome<String> {
+    match name.as_str() {
+        "default" => Ok(name),
+        _ => Err(Refusal::bad(format!(
+            "invalid isolation {name:?} on linux: only \"default\" is known"
+        ))),
+    }
 }
 
 fn port_binding(text: &str, binding: &Port) -> Outcome<PortBinding> {

@@ -33,10 +33,11 @@ pub async fn create(call: Call, container: &str) -> Outcome {
         attach_stdin: flag("AttachStdin"),
         attach_stdout: flag("AttachStdout"),
         attach_stderr: flag("AttachStderr"),
-        detach_keys: body["DetachKeys"]
-            .as_str()
-            .filter(|k| !k.is_empty())
-            .map(str::to_owned),
+        // Go reads names without regard to case, and docker-py counts on it here.
+        detach_keys: ["DetachKeys", "detachKeys"]
+            .map(text)
+            .into_iter()
+            .find(|keys| !keys.is_empty()),
         console_size: console_size(&body),
     };
     let id = call.api.engine.exec_create(container, spec).await?;

@@ -3,14 +3,13 @@
 use std::sync::Arc;
 
 use axum::http::{Method, StatusCode};
-use futures_util::{Stream, StreamExt};
 use serde_json::{Value, json};
-use tokio::sync::mpsc;
 use wharf_engine::{CommitOptions, Engine};
-use wharf_image::{Image, Progress, ProgressSink, Reference, Removed};
+use wharf_image::{Image, ProgressSink, Reference, Removed};
 
 use crate::answer::{Outcome, Refusal, chain, created, empty, json_answer, json_lines, stream};
 use crate::filters::Filters;
+use crate::news::news;
 use crate::request::{credentials, json_body};
 use crate::route::{Call, page_not_found};
 use crate::upload::reader;
@@ -187,46 +186,6 @@ fn history(engine: &Engine, name: &str) -> Outcome {
     Ok(json_answer(&json!(entries)))
 }
 
-/// A channel's lines as a stream; the sink may be called from any thread.
-fn lines() -> (
-    mpsc::UnboundedSender<Value>,
-    impl Stream<Item = Value> + Send + 'static,
-) {
-    let (sender, receiver) = mpsc::unbounded_channel();
-    let stream = futures_util::stream::unfold(
-        receiver,
-        |mut r: mpsc::UnboundedReceiver<Value>| async move { r.recv().await.map(|v| (v, r)) },
-    );
-    (sender, stream)
-}
-
-/// One line of progress.
-pub fn progress_json(progress: &Progress) -> Value {
-    let mut value = json!({"status": progress.status});
-    if let Some(id) = &progress.id {
-        value["id"] = json!(id);
-        value["progressDetail"] = json!({});
-    }
-    if let Some(current) = progress.current_bytes {
-        value["progressDetail"] = match progress.total_bytes {
-            Some(total) => json!({"current": current, "total": total}),
-            None => json!({"current": current}),
-        };
-    }
-    value
-}
-
-/// The last line of a stream that failed.
-pub fn error_json(message: &str) -> Value {
-    json!({"errorDetail": {"message": message}, "error": message})
-}
-
-fn sink(sender: &mpsc::UnboundedSender<Value>) -> ProgressSink {
-    let sender = sender.clone();
-    // A client that went away does not end the work.
-    Arc::new(move |progress| drop(sender.send(progress_json(&progress))))
-}
-
 async fn pull_or_import(call: Call) -> Outcome {
     if call.query.get("fromSrc").is_some() {
         return import(call).await;
@@ -246,34 +205,26 @@ async fn pull_or_import(call: Call) -> Outcome {
         credentials(&call.parts.headers),
         call.query.get("platform").map(str::to_owned),
     );
-    let (sender, stream) = lines();
+    let (news, lines) = news();
     let engine = call.api.engine.clone();
     tokio::spawn(async move {
         match engine
             .images()
-            .pull(&reference, platform.as_deref(), credentials, sink(&sender))
+            .pull(&reference, platform.as_deref(), credentials, news.sink())
             .await
         {
             Ok((image, _)) => event(&engine, "pull", &reference.familiar(), &image.id),
-            Err(error) => drop(sender.send(error_json(&chain(&error)))),
+            Err(error) => news.fail(&error),
         }
     });
-    first_error_is_status(stream).await
-}
-
-/// Where the very first line is an error, it becomes the answer's status: nothing was promised yet.
-async fn first_error_is_status(stream: impl Stream<Item = Value> + Send + 'static) -> Outcome {
-    let mut stream = Box::pin(stream);
-    let first = stream.next().await;
-    if let Some(message) = first.as_ref().and_then(|line| line["error"].as_str()) {
-        let status = if message.contains("not found") || message.contains("does not exist") {
+    let missing = |message: &str| {
+        if message.contains("not found") || message.contains("does not exist") {
             StatusCode::NOT_FOUND
         } else {
             StatusCode::INTERNAL_SERVER_ERROR
-        };
-        return Err(Refusal::new(status, message));
-    }
-    Ok(json_lines(futures_util::stream::iter(first).chain(stream)))
+        }
+    };
+    lines.answer_or((), missing).await
 }
 
 async fn import(call: Call) -> Outcome {
@@ -315,17 +266,17 @@ async fn push(call: Call, name: &str) -> Outcome {
         .map_or_else(|| name.to_owned(), |tag| format!("{name}:{tag}"));
     let reference = Reference::parse(&text)?.or_latest();
     let credentials = credentials(&call.parts.headers);
-    let (sender, stream) = lines();
+    let (news, lines) = news();
     let engine = call.api.engine.clone();
     tokio::spawn(async move {
         match engine
             .images()
-            .push(&reference, credentials, sink(&sender))
+            .push(&reference, credentials, news.sink())
             .await
         {
             Ok(result) => {
                 let aux = json!({"progressDetail": {}, "aux": {"Tag": result.tag, "Digest": result.digest, "Size": result.size_bytes}});
-                let _ = sender.send(aux);
+                news.tell(&aux);
                 event(
                     &engine,
                     "push",
@@ -333,10 +284,23 @@ async fn push(call: Call, name: &str) -> Outcome {
                     &reference.familiar(),
                 );
             }
-            Err(error) => drop(sender.send(error_json(&chain(&error)))),
+            Err(error) => news.fail(&error),
         }
     });
-    Ok(json_lines(stream))
+    Ok(lines.answer(()))
+}
+
+/// What a name leads to in its registry, which no image here needs to know of.
+pub async fn distribution(call: Call, name: &str) -> Outcome {
+    let reference = Reference::parse(name)?;
+    let credentials = credentials(&call.parts.headers);
+    let images = call.api.engine.images();
+    let found = images.remote_image(&reference, credentials).await?;
+    let descriptor =
+        json!({"mediaType": found.media_type, "digest": found.digest, "size": found.size_bytes});
+    Ok(json_answer(
+        &json!({"Descriptor": descriptor, "Platforms": found.platforms}),
+    ))
 }
 
 async fn tag(call: Call, name: &str) -> Outcome {
@@ -402,12 +366,8 @@ async fn load(call: Call) -> Outcome {
     let quiet = call.query.flag("quiet");
     let engine = call.api.engine.clone();
     let mut archive = tokio_util::io::SyncIoBridge::new(reader(call.body));
-    let (sender, stream) = lines();
-    let progress: ProgressSink = if quiet {
-        Arc::new(|_| {})
-    } else {
-        sink(&sender)
-    };
+    let (news, lines) = news();
+    let progress: ProgressSink = if quiet { Arc::new(|_| {}) } else { news.sink() };
     tokio::task::spawn_blocking(move || match engine.images().load(&mut archive, progress) {
         Ok(names) => {
             for name in names {
@@ -416,13 +376,13 @@ async fn load(call: Call) -> Outcome {
                 } else {
                     "Loaded image"
                 };
-                let _ = sender.send(json!({"stream": format!("{word}: {name}\n")}));
+                news.tell(&json!({"stream": format!("{word}: {name}\n")}));
                 event(&engine, "load", &name, &name);
             }
         }
-        Err(error) => drop(sender.send(error_json(&chain(&error)))),
+        Err(error) => news.fail(&error),
     });
-    Ok(json_lines(stream))
+    Ok(lines.answer(()))
 }
 
 fn save(engine: &Engine, names: Vec<String>) -> Outcome {

@@ -14,6 +14,7 @@ mod filters;
 mod hijack;
 mod images;
 mod networks;
+mod news;
 mod request;
 mod route;
 mod serve;

@@ -85,6 +85,9 @@ fn network_json(n: &Network, whole: bool) -> Value {
                     value.insert(key.into(), json!(text));
                 }
             }
+            if !pool.aux_addresses.is_empty() {
+                value.insert("AuxiliaryAddresses".into(), json!(pool.aux_addresses));
+            }
             Value::Object(value)
         })
         .collect();

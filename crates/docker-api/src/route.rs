@@ -74,6 +74,9 @@ async fn dispatch(api: Arc<Api>, request: Request<Body>) -> Outcome {
         Some((&"networks", rest)) => networks::route(&method, rest, call).await,
         Some((&"volumes", rest)) => volumes::route(&method, rest, call).await,
         Some((&"build", rest)) => builds::route(&method, rest, call).await,
+        Some((&"distribution", [name @ .., "json"])) if method == Method::GET => {
+            images::distribution(call, &name.join("/")).await
+        }
         Some((&"commit", [])) if method == Method::POST => images::commit(call).await,
         _ => system::route(&method, &words, call).await,
     }

@@ -2,11 +2,9 @@
 
 use std::time::Duration;
 
-use axum::body::Body;
 use bytes::Bytes;
 use futures_util::StreamExt;
 use serde_json::{Value, json};
-use tokio::io::AsyncReadExt;
 use wharf_engine::{AttachOptions, ContainerStats, LogLine, LogOptions, WaitCondition};
 
 use crate::answer::{Outcome, Refusal, json_answer, json_lines, stream};

@@ -155,11 +155,13 @@ async fn disk_usage(call: Call) -> Outcome {
         summary["SizeRw"] = json!(size);
         containers.push(summary);
     }
-    let volumes: Vec<Value> = engine
-        .volumes()
-        .iter()
-        .map(crate::volumes::volume_json)
-        .collect();
+    let mut volumes = Vec::new();
+    for volume in engine.volumes() {
+        let size = engine.volume_size_bytes(&volume).await?;
+        let mut value = crate::volumes::volume_json(&volume);
+        value["UsageData"] = json!({"RefCount": volume.used_by.len(), "Size": size});
+        volumes.push(value);
+    }
     let images: Vec<Value> = engine
         .images()
         .list(false)?

@@ -14,8 +14,15 @@ use crate::{Engine, Error, Kind, Labels, Resources, Result, capabilities};
 const SHM_DEFAULT_BYTES: u64 = 64 * 1024 * 1024;
 const PATH_DEFAULT: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
+/// Where the init lies in a container that runs one.
+const INIT: &str = "/sbin/docker-init";
+
+/// An empty file at the root by which programs know that they run in a container.
+pub(crate) const MARK: &str = ".dockerenv";
+
 /// Where every container has something mounted: made in its snapshot if its image has no such place.
 pub(crate) const MOUNTPOINTS: &[&str] = &[
+    MARK,
     "dev",
     "etc/hostname",
     "etc/hosts",
@@ -54,6 +61,8 @@ pub(crate) struct Facts<'a> {
     pub link_env: Vec<String>,
     /// PIDs of containers whose namespaces are joined, by mode (`pid`, `ipc`, `net`).
     pub joined: std::collections::BTreeMap<&'static str, i32>,
+    /// The init's file, when the container runs one.
+    pub init: Option<std::path::PathBuf>,
     /// By name of the volume, where it is more than a folder.
     pub volume_options: std::collections::BTreeMap<String, Labels>,
     pub folder: &'a Path,
@@ -178,7 +187,7 @@ fn process(record: &Record, facts: &Facts<'_>) -> Value {
     let mut process = json!({
         "terminal": spec.tty,
         "user": {"uid": facts.user.uid, "gid": facts.user.gid, "additionalGids": facts.user.additional_gids},
-        "args": record.argv,
+        "args": args(record, facts),
         "env": env(record, facts),
         "cwd": if spec.working_dir.is_empty() { "/" } else { &spec.working_dir },
         "capabilities": {"bounding": set, "permitted": effective, "effective": effective},
@@ -189,6 +198,13 @@ fn process(record: &Record, facts: &Facts<'_>) -> Value {
         process["oomScoreAdj"] = json!(spec.oom_score_adj);
     }
     process
+}
+
+fn args(record: &Record, facts: &Facts<'_>) -> Vec<String> {
+    let init = facts.init.iter().flat_map(|_| [INIT, "--"]);
+    init.map(str::to_owned)
+        .chain(record.argv.iter().cloned())
+        .collect()
 }
 
 /// Resource limits of the container's processes, execs included.
@@ -288,6 +304,9 @@ fn mounts(record: &Record, facts: &Facts<'_>) -> Vec<Value> {
         if !taken(target) {
             list.push(json!({"destination": target, "type": "bind", "source": facts.folder.join(name), "options": ["rbind", "rprivate"]}));
         }
+    }
+    if let Some(program) = &facts.init {
+        list.push(json!({"destination": INIT, "type": "bind", "source": program, "options": ["bind", "ro"]}));
     }
     let mut asked: Vec<Value> = spec
         .tmpfs

@@ -111,6 +111,8 @@ pub(crate) struct Inner {
     pub bus: events::Bus,
     /// A supervisor spawned ahead.
     pub idle: Mutex<Option<wharf_shim::client::Idle>>,
+    /// Whether the containers' init lies in the run root: written when first asked for.
+    pub init: Mutex<bool>,
     /// Compiled for the capabilities last used: nearly always those of the container before.
     pub seccomp: Mutex<Option<(Vec<String>, serde_json::Value)>>,
 }
@@ -160,6 +162,7 @@ impl Inner {
             exec_exits: tokio::sync::watch::Sender::default(),
             bus: events::Bus::new(),
             idle: Mutex::default(),
+            init: Mutex::default(),
             seccomp: Mutex::default(),
             config,
             images,

@@ -40,10 +40,10 @@ impl Remains {
 impl Engine {
     /// Removes a container; a running one only with `force`.
     pub async fn remove(&self, container: &str, options: RemoveOptions) -> Result<()> {
-        let entry = self.inner.containers.find(container)?;
         if options.link {
             return self.remove_link(container);
         }
+        let entry = self.inner.containers.find(container)?;
         let _gate = loop {
             // A start that is under way comes first: what it starts is to be removed.
             let gate = entry.gate.lock().await;

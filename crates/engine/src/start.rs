@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -202,9 +203,11 @@ impl Engine {
             hostname: self.hostname(&record),
             link_env: self.link_env(&record.name, spec),
             joined: joined.clone(),
+            init: self.init(spec)?,
             volume_options: self.volume_options(&record),
             folder: &folder,
         };
+        mark(rootfs.as_fd());
         self.write_files(&record, &facts.hostname)?;
         let configuration = self.bundle(entry, &facts)?;
         Ok(Launch {
@@ -220,6 +223,24 @@ impl Engine {
             ports: network.ports,
             attached,
         })
+    }
+
+    /// The init's file, for a container that has process IDs of its own and asked for an init.
+    fn init(&self, spec: &ContainerSpec) -> Result<Option<PathBuf>> {
+        let shared = spec.pid_mode == "host" || spec.pid_mode.starts_with("container:");
+        if !spec.init || shared {
+            return Ok(None);
+        }
+        let file = self.inner.config.run_root.join(wharf_shim::init::NAME);
+        let mut written = lock(&self.inner.init);
+        if !*written {
+            wharf_shim::client::write_init(&file).map_err(io(format!(
+                "write the containers' init to {}",
+                file.display()
+            )))?;
+            *written = true;
+        }
+        Ok(Some(file))
     }
 
     /// Options of those volumes that have any.
@@ -368,6 +389,21 @@ pub(crate) struct StartFailed(pub i32);
 pub(crate) fn exit_code_of(error: &Error) -> Option<i32> {
     let source = error.source.as_deref()?;
     source.downcast_ref::<StartFailed>().map(|failed| failed.0)
+}
+
+/// Makes the file by which programs know where they are. Whatever has its name already stays as it is.
+fn mark(rootfs: BorrowedFd<'_>) {
+    use rustix::fs::{Mode, OFlags};
+    let flags = OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    match rustix::fs::openat(
+        rootfs,
+        crate::bundle::MARK,
+        flags,
+        Mode::from_raw_mode(0o755),
+    ) {
+        Ok(_) | Err(rustix::io::Errno::EXIST) => {}
+        Err(error) => tracing::debug!(%error, "a container is not marked as one"),
+    }
 }
 
 fn log_config(spec: &ContainerSpec, path: &std::path::Path) -> Result<LogConfig> {

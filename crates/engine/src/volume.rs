@@ -223,6 +223,12 @@ impl Engine {
         Ok(())
     }
 
+    /// What a volume's files take up.
+    pub async fn volume_size_bytes(&self, volume: &Volume) -> Result<u64> {
+        let mountpoint = volume.mountpoint.clone();
+        blocking(move || Ok(size_of(&mountpoint))).await
+    }
+
     /// Removes unused volumes (`all`: named ones too) that `keep` does not hold back; returns names and bytes freed.
     pub async fn prune_volumes(
         &self,
@@ -235,8 +241,7 @@ impl Engine {
             if !volume.used_by.is_empty() || !(all || volume.anonymous) || keep(&volume) {
                 continue;
             }
-            let mountpoint = volume.mountpoint.clone();
-            freed += blocking(move || Ok(size_of(&mountpoint))).await?;
+            freed += self.volume_size_bytes(&volume).await?;
             self.volume_remove(&volume.name, false).await?;
             removed.push(volume.name);
         }

@@ -6,6 +6,9 @@ pub enum Error {
     /// Not a valid reference; the reference's words (`invalid reference format`).
     #[error("invalid reference format{separator}{reason}", separator = if .0.is_empty() { "" } else { ": " }, reason = .0)]
     InvalidReference(String),
+    /// A push of a name that is not here.
+    #[error("An image does not exist locally with the tag: {0}")]
+    NothingToPush(String),
     /// No such image here.
     #[error("No such image: {0}")]
     NotFound(String),

@@ -19,6 +19,7 @@ mod pull;
 mod push;
 mod reference;
 mod registry;
+mod remote;
 mod remove;
 mod snapshot;
 mod store;
@@ -34,6 +35,7 @@ use std::sync::Arc;
 use oci_spec::image::ImageConfiguration;
 
 pub use error::{Error, Result};
+pub use manifest::Platform;
 pub use reference::Reference;
 pub use snapshot::{Detached, extract, pack};
 pub use unpack::{UnpackOptions, Unpacked, unpack};
@@ -66,6 +68,19 @@ pub struct Image {
     Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize,
 )]
 pub struct ChainId(pub String);
+
+/// What a reference leads to in a registry.
+#[derive(Debug, Clone)]
+pub struct RemoteImage {
+    /// Of the manifest or index.
+    pub media_type: String,
+    /// Of the manifest or index.
+    pub digest: String,
+    /// Of the manifest or index.
+    pub size_bytes: u64,
+    /// The platforms it is there for.
+    pub platforms: Vec<Platform>,
+}
 
 /// Where and how registries are reached.
 #[derive(Debug, Clone, Default)]

@@ -43,12 +43,16 @@ pub(crate) struct Descriptor {
     pub platform: Option<Platform>,
 }
 
+/// What an image runs on (image-spec, "platform").
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Platform {
+pub struct Platform {
+    /// As Go names it: `amd64`.
     #[serde(default)]
     pub architecture: String,
+    /// As Go names it: `linux`.
     #[serde(default)]
     pub os: String,
+    /// Of the processor: `v7`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub variant: Option<String>,
 }

@@ -81,46 +81,6 @@ impl Images {
         say(None, format!("Status: {outcome} {}", reference.familiar()));
         Ok((image, result))
     }
-
-    /// Tags of a repository in its registry (for `pull --all-tags`).
-    pub async fn remote_tags(
-        &self,
-        reference: &Reference,
-        credentials: Option<Credentials>,
-    ) -> Result<Vec<String>> {
-        let has_credentials = credentials.as_ref().is_some_and(|c| !c.username.is_empty());
-        let sessions = self
-            .inner
-            .registries
-            .sessions(reference, credentials, Purpose::Pull)
-            .await?;
-        let mut result = Err(Error::NotFound(reference.familiar()));
-        for session in sessions {
-            result = session.tags().await;
-            if result.is_ok() {
-                break;
-            }
-        }
-        result.map_err(|e| in_dockers_words(e, reference, has_credentials))
-    }
-
-    /// Checks credentials against a registry (`""` or the hub's address: docker.io).
-    pub async fn login(&self, server: &str, credentials: Credentials) -> Result<()> {
-        let session = self
-            .inner
-            .registries
-            .login_session(server, credentials)
-            .await?;
-        session.check_login().await.map_err(|e| match e {
-            Error::Answer {
-                operation,
-                answer,
-                status: 401 | 403,
-                ..
-            } => Error::Denied(format!("{operation}: {answer}")),
-            other => other,
-        })
-    }
 }
 
 struct Pulling<'a> {
@@ -348,7 +308,11 @@ pub(crate) fn short(descriptor: &Descriptor) -> String {
 }
 
 /// Registries answer with codes; people know Docker's sentences for them.
-fn in_dockers_words(error: Error, reference: &Reference, has_credentials: bool) -> Error {
+pub(crate) fn in_dockers_words(
+    error: Error,
+    reference: &Reference,
+    has_credentials: bool,
+) -> Error {
     let Error::Answer {
         operation,
         answer,

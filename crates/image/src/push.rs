@@ -37,9 +37,7 @@ impl Images {
             .read(|state| state.names.get(&reference.to_string()).cloned());
         let Some(id) = id else {
             let name = reference.familiar_name();
-            return Err(Error::NotFound(format!(
-                "An image does not exist locally with the tag: {name}"
-            )));
+            return Err(Error::NothingToPush(name));
         };
         (progress)(Progress {
             status: format!("The push refers to repository [{}]", reference.name()),

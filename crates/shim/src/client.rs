@@ -158,6 +158,14 @@ pub fn install_path(path: PathBuf) {
     crate::spawn::install_path(path);
 }
 
+/// Writes the executable to a file that containers can mount as their init ([`crate::init`]).
+///
+/// # Errors
+/// What writing the file says; an earlier file stays whole.
+pub fn write_init(file: &Path) -> io::Result<()> {
+    crate::spawn::write_to(file)
+}
+
 impl Conversation {
     fn new(socket: OwnedFd) -> Conversation {
         Conversation {

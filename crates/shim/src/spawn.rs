@@ -2,9 +2,10 @@
 
 use std::io::{self, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 
@@ -54,15 +55,7 @@ fn seal(executable: &[u8]) -> io::Result<OwnedFd> {
 /// The standard library spawns through posix_spawn here (no closure, no uid, no cwd), so that no code of a program
 /// with many threads runs between fork and exec.
 pub(crate) fn spawn() -> io::Result<UnixStream> {
-    let program = match EXECUTABLE.get() {
-        Some(Executable::Sealed(fd)) => PathBuf::from(format!("/proc/self/fd/{}", fd.as_raw_fd())),
-        Some(Executable::Path(path)) => path.clone(),
-        None => {
-            return Err(io::Error::other(
-                "no supervisor executable is installed in this program",
-            ));
-        }
-    };
+    let program = executable()?;
     let (near, far) = UnixStream::pair()?;
     let mut child = Command::new(program)
         .arg0(NAME)
@@ -80,4 +73,24 @@ pub(crate) fn spawn() -> io::Result<UnixStream> {
         )));
     }
     Ok(near)
+}
+
+fn executable() -> io::Result<PathBuf> {
+    match EXECUTABLE.get() {
+        Some(Executable::Sealed(fd)) => {
+            Ok(PathBuf::from(format!("/proc/self/fd/{}", fd.as_raw_fd())))
+        }
+        Some(Executable::Path(path)) => Ok(path.clone()),
+        None => Err(io::Error::other(
+            "no supervisor executable is installed in this program",
+        )),
+    }
+}
+
+/// Writes the executable to a file, whole or not at all, for containers to mount.
+pub(crate) fn write_to(file: &Path) -> io::Result<()> {
+    let unfinished = file.with_extension("new");
+    std::fs::copy(executable()?, &unfinished)?;
+    std::fs::set_permissions(&unfinished, std::fs::Permissions::from_mode(0o555))?;
+    std::fs::rename(&unfinished, file)
 }

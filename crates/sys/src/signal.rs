@@ -2,6 +2,8 @@
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::unix::process::CommandExt;
+use std::process::Command;
 
 /// Sends any signal to the process that `pidfd` stands for (pidfd_send_signal(2)).
 pub fn send_signal(pidfd: BorrowedFd<'_>, signal: i32) -> io::Result<()> {
@@ -17,6 +19,28 @@ pub fn send_signal(pidfd: BorrowedFd<'_>, signal: i32) -> io::Result<()> {
         )
     };
     if result == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
+/// Has [`reset_all`] done in the child between fork and exec: the standard library hands the mask on as it is.
+pub fn reset_before_exec(command: &mut Command) -> &mut Command {
+    // SAFETY: the closure makes system calls and nothing else: no lock, no allocation.
+    unsafe {
+        command.pre_exec(|| {
+            reset_all();
+            Ok(())
+        })
+    }
+}
+
+/// Sends any signal to a process by its number (kill(2)), which the caller knows to be still in use: its own child, not
+/// yet waited for.
+pub fn kill(pid: i32, signal: i32) -> io::Result<()> {
+    // SAFETY: integers only.
+    if unsafe { libc::kill(pid, signal) } == 0 {
         Ok(())
     } else {
         Err(io::Error::last_os_error())

@@ -5,6 +5,7 @@ mod build;
 mod check;
 mod demo;
 mod images;
+mod kinds;
 mod packages;
 mod test;
 
@@ -21,6 +22,7 @@ Commands:
   test     Install what is needed and run all tests
   check    Check the layers of the crates, the heads of the files and the length of functions
   images   Make the test images from Debian packages
+  kinds    Make the table of Kubernetes kinds from an OpenAPI v2 document (`kinds SWAGGER.json`)
   build    Build the one-file release binary (prints its path)
   bench    Measure Wharf side by side with runc, crun and Docker";
 
@@ -35,6 +37,7 @@ fn main() -> ExitCode {
         }
         Some("build") => build::release().map(|path| println!("{}", path.display())),
         Some("bench") => test::bench(&args[1..]),
+        Some("kinds") => kinds::generate(args.get(1).map(String::as_str)),
         _ => Err(USAGE.to_owned()),
     };
     match outcome {

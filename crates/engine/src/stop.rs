@@ -202,7 +202,14 @@ impl Engine {
 
     async fn thaw(&self, entry: &Arc<Entry>) -> Result<()> {
         let path = self.cgroup_path(entry);
-        blocking(move || Ok(wharf_cgroup::open(&path)?.thaw()?)).await?;
+        blocking(move || {
+            match wharf_cgroup::open(&path).and_then(|group| group.thaw()) {
+                // A container that ended meanwhile took its group along.
+                Err(wharf_cgroup::Error::File { source, .. }) if is_gone(&source) => Ok(()),
+                outcome => Ok(outcome?),
+            }
+        })
+        .await?;
         self.set_status(entry, Status::Running)
     }
 
@@ -223,4 +230,10 @@ impl Engine {
         };
         format!("/{parent}/{}", record.id)
     }
+}
+
+/// A group's folder, or the file in it, went while it was looked for or written to.
+fn is_gone(error: &std::io::Error) -> bool {
+    error.kind() == std::io::ErrorKind::NotFound
+        || error.raw_os_error() == Some(rustix::io::Errno::NODEV.raw_os_error())
 }

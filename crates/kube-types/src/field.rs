@@ -349,7 +349,7 @@ mod tests {
         let path = Path::new("a");
         let error = FieldError::required(&path, "");
         let other = FieldError::forbidden(&path, "no");
-        assert_eq!(aggregate(&[error.clone()]), "a: Required value");
+        assert_eq!(aggregate(std::slice::from_ref(&error)), "a: Required value");
         assert_eq!(
             aggregate(&[error.clone(), error, other]),
             "[a: Required value, a: Forbidden: no]"

@@ -22,10 +22,10 @@ pub fn prepare_create(resource: &Resource, object: &mut Value) {
         meta.shift_remove(field);
     }
     meta.shift_remove("resourceVersion");
-    if resource.has_status() {
-        if let Some(object) = object.as_object_mut() {
-            object.shift_remove("status");
-        }
+    if resource.has_status()
+        && let Some(object) = object.as_object_mut()
+    {
+        object.shift_remove("status");
     }
     if counts_generations(resource) {
         metadata_mut(object).insert("generation".to_owned(), json!(1));

@@ -96,7 +96,7 @@ fn amount(whole: &str, fraction: &str, scale: Scale) -> Option<i128> {
                     .checked_pow(power.unsigned_abs())
                     .map_or(1, |by| divide_away(scaled, by))
             };
-            nanos.checked_add(i128::from(lost && power < 0 || lost && power == 0))
+            nanos.checked_add(i128::from(lost && power <= 0))
         }
     }
 }

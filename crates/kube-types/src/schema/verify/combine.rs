@@ -16,10 +16,10 @@ pub(super) fn check(limits: &Value, value: &Value, path: &Path<'_>, errors: &mut
         errors.push(FieldError::invalid(path, shown, detail));
     };
     let name = go_quote(&path.to_string());
-    if let Some(any) = limits["anyOf"].as_array() {
-        if !any.iter().any(fits) {
-            bad(format!("{name} must validate at least one schema (anyOf)"));
-        }
+    if let Some(any) = limits["anyOf"].as_array()
+        && !any.iter().any(fits)
+    {
+        bad(format!("{name} must validate at least one schema (anyOf)"));
     }
     if let Some(one) = limits["oneOf"].as_array() {
         match one.iter().filter(|schema| fits(schema)).count() {

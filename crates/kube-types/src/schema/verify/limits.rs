@@ -77,16 +77,16 @@ fn string(limits: &Value, text: &str, path: &Path<'_>, errors: &mut Vec<FieldErr
             "{path} in body should be at least {min} chars long"
         ));
     }
-    if let Some(pattern) = limits["pattern"].as_str() {
-        if !compiled(pattern).is_some_and(|regex| regex.is_match(text)) {
-            bad(format!("{path} in body should match '{pattern}'"));
-        }
+    if let Some(pattern) = limits["pattern"].as_str()
+        && !compiled(pattern).is_some_and(|regex| regex.is_match(text))
+    {
+        bad(format!("{path} in body should match '{pattern}'"));
     }
-    if let Some(format) = limits["format"].as_str() {
-        if !formats::fits(format, text) {
-            let quoted = crate::field::go_quote(text);
-            bad(format!("{path} in body must be of type {format}: {quoted}"));
-        }
+    if let Some(format) = limits["format"].as_str()
+        && !formats::fits(format, text)
+    {
+        let quoted = crate::field::go_quote(text);
+        bad(format!("{path} in body must be of type {format}: {quoted}"));
     }
 }
 

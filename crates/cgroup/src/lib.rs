@@ -4,6 +4,7 @@
 //! Knows nothing of containers: a group is a path below the mount points of the controllers.
 #![forbid(unsafe_code)]
 
+mod absent;
 mod devices;
 mod file;
 mod hierarchy;
@@ -34,6 +35,20 @@ pub enum Error {
     /// The resource cannot be expressed on this machine or is out of range.
     #[error("{0}")]
     Unsupported(String),
+}
+
+impl Error {
+    /// Whether rights are what is missing.
+    pub fn is_denied(&self) -> bool {
+        use std::io::ErrorKind;
+        match self {
+            Error::File { source, .. } => matches!(
+                source.kind(),
+                ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem | ErrorKind::NotFound
+            ),
+            Error::Unsupported(_) => false,
+        }
+    }
 }
 
 /// Result of this crate.
@@ -106,6 +121,11 @@ pub fn create(path: &str) -> Result<Box<dyn Cgroup>> {
         }
         hierarchy::Layout::V2(root) => Box::new(v2::Group::create(root, path)?),
     })
+}
+
+/// The group of those who have none: it takes every process and limits nothing.
+pub fn absent() -> Box<dyn Cgroup> {
+    Box::new(absent::Absent)
 }
 
 /// Opens the group at `path` without making it.

@@ -382,16 +382,17 @@ impl Group {
                 limit()?;
             }
             file::write_some(folder, "cpu.cfs_burst_us", cpu.burst())?;
-            file::write_some(
-                folder,
-                "cpu.rt_period_us",
-                cpu.realtime_period().filter(|p| *p > 0),
-            )?;
-            file::write_some(
-                folder,
-                "cpu.rt_runtime_us",
-                cpu.realtime_runtime().filter(|r| *r != 0),
-            )?;
+            // Here too the part may not exceed the whole at any moment.
+            let (whole, part) = (cpu.realtime_period(), cpu.realtime_runtime());
+            let period = || file::write_some(folder, "cpu.rt_period_us", whole.filter(|p| *p > 0));
+            let runtime =
+                || file::write_some(folder, "cpu.rt_runtime_us", part.filter(|r| *r != 0));
+            if period().is_err() {
+                runtime()?;
+                period()?;
+            } else {
+                runtime()?;
+            }
             file::write_some(folder, "cpu.idle", cpu.idle())?;
         }
         for (name, value) in [("cpuset.cpus", cpu.cpus()), ("cpuset.mems", cpu.mems())] {

@@ -1,10 +1,9 @@
 //! The parent's side of a creation.
 
-use std::fs;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use oci_spec::runtime::{LinuxIdMapping, LinuxNamespaceType, Spec};
+use oci_spec::runtime::{LinuxNamespaceType, LinuxResources, Spec};
 use rustix::process::{Signal, WaitId, WaitIdOptions};
 use wharf_cgroup::Cgroup;
 use wharf_sys::process::{Cloned, clone_process, namespace};
@@ -14,6 +13,7 @@ use crate::init::child::{self, Child};
 use crate::message::{Channel, Message};
 use crate::namespaces::Plan;
 use crate::sources::Sources;
+use crate::userns_clone::clone_by_helper;
 use crate::{CreateRequest, Created, agent, device_rules, hooks};
 
 /// Clones, mounts, pivots and drops privileges up to the point before exec (runtime-spec "create").
@@ -25,12 +25,14 @@ pub fn create(request: CreateRequest<'_>) -> Result<Created> {
         .as_ref()
         .ok_or_else(|| Error::Config("process is missing".into()))?;
     refuse_absent(request.spec)?;
-    let plan = Plan::new(request.spec, request.netns)?;
+    let mut plan = Plan::new(request.spec, request.netns)?;
     let mounts = HostMounts::of(&request, &plan)?;
     let sources = Sources::open(request.spec, request.bundle, &plan)?;
     let cgroup = OwnedCgroup::create(request.spec, request.id)?;
     let (channel, theirs) = Channel::pair().map_err(Error::system("make a socket pair"))?;
-    let cloned = clone_into(&plan, cgroup.group().clone_target())?;
+    // Before the helper changes its copy of the plan.
+    let foreign = plan.is_private(namespace::USER);
+    let cloned = clone_init(&mut plan, cgroup.group())?;
     let (pid, pidfd) = match cloned {
         Cloned::Child => {
             // The parent's end: its closing must be seen when the parent dies.
@@ -49,8 +51,8 @@ pub fn create(request: CreateRequest<'_>) -> Result<Created> {
     };
     drop(theirs);
     let mut init = Init(Some(pidfd));
-    if plan.create & namespace::USER != 0 {
-        prepare_user_namespace(&request, cgroup.group(), pid)?;
+    if foreign {
+        prepare_foreign(&request, &plan, cgroup.group(), pid)?;
         channel
             .send(&Message::Prepared, &[])
             .map_err(Error::system("talk to the container"))?;
@@ -62,6 +64,7 @@ pub fn create(request: CreateRequest<'_>) -> Result<Created> {
             }
             None => Ok(()),
         },
+        Moment::Clocks => crate::clocks::set_offsets(request.spec, pid),
         Moment::Listener(listener) => {
             let state = request.state("creating", pid, request.spec);
             let process = init.0.as_ref().ok_or(Error::Vanished)?;
@@ -77,6 +80,32 @@ pub fn create(request: CreateRequest<'_>) -> Result<Created> {
         cgroup: cgroup.into_group(),
         channel: Some(channel),
         started: false,
+    })
+}
+
+fn clone_init(plan: &mut Plan, cgroup: &dyn Cgroup) -> Result<Cloned> {
+    match plan.needs_helper() {
+        true => clone_by_helper(plan),
+        false => clone_into(plan, cgroup.clone_target()),
+    }
+}
+
+/// What a process in another user namespace may not see to itself: mappings and membership in the control group.
+fn prepare_foreign(
+    request: &CreateRequest<'_>,
+    plan: &Plan,
+    cgroup: &dyn Cgroup,
+    pid: i32,
+) -> Result<()> {
+    if plan.create & namespace::USER != 0 {
+        let linux = request.spec.linux().as_ref();
+        let uids = linux.and_then(|linux| linux.uid_mappings().as_deref());
+        let gids = linux.and_then(|linux| linux.gid_mappings().as_deref());
+        crate::id_mappings::write(pid, uids.unwrap_or_default(), gids.unwrap_or_default())?;
+    }
+    cgroup.add_process(pid).map_err(|source| Error::Cgroup {
+        path: cgroup_path(request.spec, request.id),
+        source,
     })
 }
 
@@ -125,6 +154,8 @@ pub(crate) fn clone_into(plan: &Plan, cgroup: Option<BorrowedFd<'_>>) -> Result<
 pub(crate) enum Moment {
     /// The hooks between the mounts and the change of root.
     Hooks,
+    /// Offsets of the clocks.
+    Clocks,
     /// The seccomp agent is to get this descriptor of the child.
     Listener(i32),
 }
@@ -151,6 +182,10 @@ pub(crate) fn wait_until_ready(
             Message::AtHooks => {
                 act(Moment::Hooks)?;
                 answer(Message::HooksDone)?;
+            }
+            Message::AtClocks => {
+                act(Moment::Clocks)?;
+                answer(Message::ClocksSet)?;
             }
             Message::Listener { number } => {
                 act(Moment::Listener(number))?;
@@ -260,16 +295,22 @@ struct OwnedCgroup(Option<Box<dyn Cgroup>>);
 impl OwnedCgroup {
     fn create(spec: &Spec, id: &str) -> Result<OwnedCgroup> {
         let path = cgroup_path(spec, id);
-        let group = wharf_cgroup::create(&path).map_err(|source| Error::Cgroup {
-            path: path.clone(),
-            source,
-        })?;
-        let owned = OwnedCgroup(Some(group));
-        if let Some(resources) = spec
+        let resources = spec
             .linux()
             .as_ref()
-            .and_then(|linux| linux.resources().as_ref())
-        {
+            .and_then(|linux| linux.resources().as_ref());
+        let group = match wharf_cgroup::create(&path) {
+            // An ordinary user to whom no group was given does without, unless limits are asked for.
+            Err(error) if !crate::has_root() && error.is_denied() && !limits(resources) => {
+                return Ok(OwnedCgroup(Some(wharf_cgroup::absent())));
+            }
+            other => other.map_err(|source| Error::Cgroup {
+                path: path.clone(),
+                source,
+            })?,
+        };
+        let owned = OwnedCgroup(Some(group));
+        if let Some(resources) = resources {
             owned
                 .group()
                 .apply(&device_rules::with_defaults(resources))
@@ -291,6 +332,17 @@ impl OwnedCgroup {
             None => unreachable!("the group is taken out only here"),
         }
     }
+}
+
+/// Whether anything but devices is limited.
+fn limits(resources: Option<&LinuxResources>) -> bool {
+    resources.is_some_and(|resources| {
+        resources.memory().is_some()
+            || resources.cpu().is_some()
+            || resources.pids().is_some()
+            || resources.block_io().is_some()
+            || resources.unified().as_ref().is_some_and(|u| !u.is_empty())
+    })
 }
 
 impl Drop for OwnedCgroup {
@@ -316,37 +368,6 @@ pub fn cgroup_path(spec: &Spec, id: &str) -> String {
         Some(path) => format!("/{path}"),
         None => format!("/{id}"),
     }
-}
-
-/// Mappings of a new user namespace, and membership in the control group, which the child may not see to itself.
-fn prepare_user_namespace(
-    request: &CreateRequest<'_>,
-    cgroup: &dyn Cgroup,
-    pid: i32,
-) -> Result<()> {
-    let linux = request.spec.linux().as_ref();
-    let uids = linux
-        .and_then(|linux| linux.uid_mappings().as_deref())
-        .unwrap_or_default();
-    let gids = linux
-        .and_then(|linux| linux.gid_mappings().as_deref())
-        .unwrap_or_default();
-    for (file, mappings) in [("uid_map", uids), ("gid_map", gids)] {
-        let path = format!("/proc/{pid}/{file}");
-        fs::write(&path, mapping_lines(mappings))
-            .map_err(Error::system(format!("write {path}")))?;
-    }
-    cgroup.add_process(pid).map_err(|source| Error::Cgroup {
-        path: cgroup_path(request.spec, request.id),
-        source,
-    })
-}
-
-pub(crate) fn mapping_lines(mappings: &[LinuxIdMapping]) -> String {
-    mappings
-        .iter()
-        .map(|m| format!("{} {} {}\n", m.container_id(), m.host_id(), m.size()))
-        .collect()
 }
 
 impl Created {

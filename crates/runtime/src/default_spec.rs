@@ -17,6 +17,38 @@ pub fn default_spec() -> Spec {
     }
 }
 
+/// The same for a container of the calling user, who is its root: what needs rights over the machine is left out.
+pub fn rootless_spec() -> Spec {
+    let mut template = template();
+    let linux = &mut template["linux"];
+    if let Some(namespaces) = linux["namespaces"].as_array_mut() {
+        // The host's network: a namespace of one's own would have no way out.
+        namespaces.retain(|entry| entry["type"] != "network");
+        namespaces.push(serde_json::json!({"type": "user"}));
+    }
+    let map = |id: u32| serde_json::json!([{"containerID": 0, "hostID": id, "size": 1}]);
+    linux["uidMappings"] = map(rustix::process::geteuid().as_raw());
+    linux["gidMappings"] = map(rustix::process::getegid().as_raw());
+    linux["resources"] = serde_json::Value::Null;
+    for mount in template["mounts"].as_array_mut().into_iter().flatten() {
+        if mount["destination"] == "/sys" {
+            // A sysfs belongs to a network namespace.
+            *mount = serde_json::json!({"destination": "/sys", "type": "none", "source": "/sys",
+                "options": ["rbind", "nosuid", "noexec", "nodev", "ro"]});
+        }
+        if let Some(options) = mount["options"].as_array_mut() {
+            options.retain(|option| option != "gid=5");
+        }
+    }
+    if let Some(mounts) = template["mounts"].as_array_mut() {
+        mounts.retain(|mount| mount["type"] != "cgroup");
+    }
+    match serde_json::from_value(template) {
+        Ok(spec) => spec,
+        Err(error) => unreachable!("the template is a valid configuration: {error}"),
+    }
+}
+
 fn template() -> serde_json::Value {
     let capabilities = serde_json::json!(["CAP_AUDIT_WRITE", "CAP_KILL", "CAP_NET_BIND_SERVICE"]);
     serde_json::json!({

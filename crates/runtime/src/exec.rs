@@ -13,6 +13,7 @@ use crate::init::child;
 use crate::init::{Failure, Step, console, failed, kernel_settings, processors};
 use crate::message::{Channel, Message};
 use crate::namespaces::{Plan, flag};
+use crate::userns_clone::clone_by_helper;
 use crate::{ExecRequest, Executed, Gate, Stdio};
 
 /// Runs a process in the namespaces, cgroup and security context of a running container. The process is a child of the
@@ -25,26 +26,25 @@ pub fn exec(request: ExecRequest<'_>) -> Result<Executed> {
     ))?;
     let joined = joined_flags(request.spec);
     let path = cgroup_path(request.spec, request.id);
-    let cgroup = wharf_cgroup::open_below(&path, request.groups_below)
-        .map_err(|source| Error::Cgroup { path, source })?;
-    // Opened before the clone: inside, the host's numbers mean nothing.
-    let join_pid = (joined & namespace::PID != 0)
-        .then(|| init.try_clone())
-        .transpose();
-    let join_pid = join_pid.map_err(Error::system("keep the container's process"))?;
-    let plan = Plan {
-        join_pid,
-        ..Plan::default()
+    let cgroup = match wharf_cgroup::open_below(&path, request.groups_below) {
+        // Made by an ordinary user, without a group.
+        Err(_) if !crate::has_root() && request.groups_below.is_empty() => wharf_cgroup::absent(),
+        other => other.map_err(|source| Error::Cgroup { path, source })?,
     };
+    let mut plan = plan_of(joined, &init)?;
     let (channel, theirs) = Channel::pair().map_err(Error::system("make a socket pair"))?;
-    let pidfd = match clone_into(&plan, cgroup.clone_target())? {
+    let cloned = match plan.needs_helper() {
+        true => clone_by_helper(&mut plan)?,
+        false => clone_into(&plan, cgroup.clone_target())?,
+    };
+    let pidfd = match cloned {
         Cloned::Child => {
             drop(channel);
             let failure = match enter(
                 &request,
                 init.as_fd(),
                 cgroup.as_ref(),
-                joined & !namespace::PID,
+                joined & !namespace::PID & !plan.joined,
                 &theirs,
             ) {
                 Ok(ready) => ready.wait_and_exec(&theirs, &Gate::Channel, || Ok(())),
@@ -70,13 +70,30 @@ pub fn exec(request: ExecRequest<'_>) -> Result<Executed> {
             let process = pidfd.pidfd.as_ref().ok_or(Error::Vanished)?;
             agent::hand_over(request.spec, pidfd.pid, &state, process.as_fd(), listener)
         }
-        Moment::Hooks => Ok(()),
+        Moment::Hooks | Moment::Clocks => Ok(()),
     })?;
     channel
         .send(&Message::Start, &[])
         .map_err(Error::system("talk to the process"))?;
     await_exec(&channel)?;
     pidfd.into_executed(pty)
+}
+
+/// What is joined before or by the clone: inside, the host's numbers mean nothing.
+fn plan_of(joined: u64, init: &OwnedFd) -> Result<Plan> {
+    let copy = || {
+        init.try_clone()
+            .map_err(Error::system("keep the container's process"))
+    };
+    let mut plan = Plan::default();
+    if joined & namespace::PID != 0 {
+        plan.join_pid = Some(copy()?);
+    }
+    if joined & namespace::USER != 0 && !crate::has_root() {
+        // An ordinary user has rights over the other namespaces only in there.
+        plan.join.push((namespace::USER, copy()?));
+    }
+    Ok(plan)
 }
 
 /// Killed and reaped unless it is handed on.

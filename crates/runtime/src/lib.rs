@@ -8,12 +8,14 @@
 
 mod agent;
 pub mod cli;
+mod clocks;
 mod create;
 mod default_spec;
 mod device_rules;
 mod error;
 mod exec;
 mod hooks;
+mod id_mappings;
 mod init;
 mod message;
 mod mount_options;
@@ -21,6 +23,7 @@ mod namespaces;
 mod path;
 mod seccomp;
 mod sources;
+mod userns_clone;
 
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -168,7 +171,15 @@ pub fn default_seccomp(capabilities: &[String]) -> oci_spec::runtime::LinuxSecco
 
 /// Where state is kept by the command line when `--root` is absent.
 pub fn default_root() -> PathBuf {
-    PathBuf::from("/run/wharf/runtime")
+    match std::env::var_os("XDG_RUNTIME_DIR").filter(|folder| !folder.is_empty()) {
+        Some(folder) if !has_root() => PathBuf::from(folder).join("wharf/runtime"),
+        _ => PathBuf::from("/run/wharf/runtime"),
+    }
+}
+
+/// Whether this is root, and not an ordinary user.
+pub(crate) fn has_root() -> bool {
+    rustix::process::geteuid().is_root()
 }
 
 /// A failure of the control group in one line.

@@ -35,6 +35,15 @@ pub enum Message {
         /// Whether the descriptor of the terminal's master comes with this.
         pty: bool,
     },
+    /// From a helper: the container's process, whose descriptor comes with this.
+    Cloned {
+        /// Its number.
+        pid: i32,
+    },
+    /// From the child: it has a time namespace, whose offsets only the creator may set.
+    AtClocks,
+    /// To the child: they are set.
+    ClocksSet,
     /// To the child: exec.
     Start,
     /// From the child: it failed and is gone.

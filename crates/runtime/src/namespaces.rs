@@ -17,6 +17,10 @@ pub struct Plan {
     pub join: Vec<(u64, OwnedFd)>,
     /// Joined by the parent around the clone: a PID namespace takes effect on children only.
     pub join_pid: Option<OwnedFd>,
+    /// The process is in a user namespace that it has joined.
+    pub in_joined_users: bool,
+    /// Joined already, by whoever cloned the process.
+    pub joined: u64,
     /// Entered by the child once it is in its control group, whose root it then becomes.
     pub new_cgroup: bool,
     /// Entered by the child, since its offsets are set before anything runs in it.
@@ -58,7 +62,11 @@ impl Plan {
             if bit == namespace::NETWORK && netns.is_some() {
                 continue;
             }
-            match entry.path() {
+            match entry
+                .path()
+                .as_ref()
+                .filter(|path| !path.as_os_str().is_empty())
+            {
                 Some(path) => {
                     let file = open(path)?;
                     plan.add_join(bit, file);
@@ -94,7 +102,7 @@ impl Plan {
 
     /// Whether the container has a namespace of this kind that is not the caller's.
     pub fn is_private(&self, bit: u64) -> bool {
-        self.create & bit != 0
+        (self.create | self.joined) & bit != 0
             || self.join.iter().any(|(joined, _)| *joined == bit)
             || (bit == namespace::PID && self.join_pid.is_some())
             || (bit == namespace::CGROUP && self.new_cgroup)

@@ -3,7 +3,7 @@
 
 use std::ffi::OsStr;
 use std::io;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Component, Path, PathBuf};
 
 use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags};
@@ -56,14 +56,41 @@ pub fn make_file(root: BorrowedFd<'_>, path: &Path) -> io::Result<OwnedFd> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         other => return other,
     }
+    make_file_below(root, path, LINKS_MAX)?;
+    open_place(root, path)
+}
+
+/// Makes a file where a path leads to nothing; a last name that is a link is followed by hand, below the root.
+fn make_file_below(root: BorrowedFd<'_>, path: &Path, links_left: usize) -> io::Result<()> {
     let (parent, name) = split(path)?;
     let folder = make_folder(root, parent)?;
+    if let Ok(Some(target)) = link_target(&folder, Path::new(name)) {
+        let links_left = links_left.checked_sub(1).ok_or(Errno::LOOP)?;
+        // The parent may have been reached by links too: `..` of the target starts where they led.
+        let next = match target.is_absolute() {
+            true => target,
+            false => inside(root, &folder)?.join(target),
+        };
+        return match open_place(root, &next) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                make_file_below(root, &next, links_left)
+            }
+            other => other.map(drop),
+        };
+    }
     let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     match rustix::fs::openat(&folder, name, flags, Mode::from_raw_mode(0o755)) {
-        Ok(_) | Err(Errno::EXIST) => {}
-        Err(error) => return Err(error.into()),
+        Ok(_) | Err(Errno::EXIST) => Ok(()),
+        Err(error) => Err(error.into()),
     }
-    open_place(root, path)
+}
+
+/// Where an open folder lies below the root, as the kernel tells.
+fn inside(root: BorrowedFd<'_>, folder: &OwnedFd) -> io::Result<PathBuf> {
+    let place = |fd: i32| std::fs::read_link(format!("/proc/self/fd/{fd}"));
+    let (root, folder) = (place(root.as_raw_fd())?, place(folder.as_raw_fd())?);
+    let below = folder.strip_prefix(&root).map_err(io::Error::other)?;
+    Ok(Path::new("/").join(below))
 }
 
 /// Opens the folder that holds a path, making it where it is missing, and returns it with the path's last name.
@@ -204,10 +231,28 @@ mod tests {
     }
 
     #[test]
+    fn a_file_is_made_where_a_dangling_link_leads() {
+        let (folder, fd) = root();
+        fs::create_dir(folder.path().join("etc")).unwrap();
+        symlink("../run/resolve/file", folder.path().join("etc/relative")).unwrap();
+        symlink("/a/b/file", folder.path().join("etc/absolute")).unwrap();
+        symlink("/etc/absolute", folder.path().join("twice")).unwrap();
+        symlink("../../../../../../outside", folder.path().join("up")).unwrap();
+        for link in ["/etc/relative", "/twice", "/up"] {
+            make_file(fd.as_fd(), Path::new(link)).unwrap();
+        }
+        for file in ["run/resolve/file", "a/b/file", "outside"] {
+            assert!(folder.path().join(file).is_file(), "{file}");
+        }
+        assert!(!folder.path().parent().unwrap().join("outside").exists());
+    }
+
+    #[test]
     fn loops_end() {
         let (folder, fd) = root();
         symlink("b", folder.path().join("a")).unwrap();
         symlink("a", folder.path().join("b")).unwrap();
         assert!(make_folder(fd.as_fd(), Path::new("/a/x")).is_err());
+        assert!(make_file(fd.as_fd(), Path::new("/a")).is_err());
     }
 }

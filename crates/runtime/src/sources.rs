@@ -12,8 +12,9 @@ use rustix::mount::OpenTreeFlags;
 use wharf_sys::mount::{Attributes, attribute, set_attributes};
 use wharf_sys::process::{Cloned, clone_process, exit_now, namespace};
 
-use crate::create::{kill_and_reap, mapping_lines};
+use crate::create::kill_and_reap;
 use crate::error::{Error, Result};
+use crate::id_mappings;
 use crate::mount_options::Options;
 use crate::namespaces::Plan;
 
@@ -24,7 +25,8 @@ pub struct Sources(Vec<Option<OwnedFd>>);
 impl Sources {
     /// Opens those that are needed.
     pub fn open(spec: &Spec, bundle: &Path, plan: &Plan) -> Result<Sources> {
-        let foreign = plan.is_private(namespace::USER);
+        // An ordinary user's creator has fewer rights than the container's root: nothing is to be opened for it.
+        let foreign = plan.is_private(namespace::USER) && crate::has_root();
         let mounts = spec.mounts().as_deref().unwrap_or_default();
         let open = |mount: &Mount| {
             let options = Options::parse(mount.options().as_deref().unwrap_or_default());
@@ -138,7 +140,7 @@ fn mapped_namespace(uids: &[LinuxIdMapping], gids: &[LinuxIdMapping]) -> Result<
         Cloned::Parent { pid, pidfd } => (pid, pidfd),
     };
     drop(reader);
-    let opened = write_mappings(pid, uids, gids).and_then(|()| {
+    let opened = id_mappings::write(pid, uids, gids).and_then(|()| {
         let path = format!("/proc/{pid}/ns/user");
         rustix::fs::open(&path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
             .map_err(Error::system(what))
@@ -146,13 +148,4 @@ fn mapped_namespace(uids: &[LinuxIdMapping], gids: &[LinuxIdMapping]) -> Result<
     drop(writer);
     kill_and_reap(pidfd.as_fd());
     opened
-}
-
-fn write_mappings(pid: i32, uids: &[LinuxIdMapping], gids: &[LinuxIdMapping]) -> Result<()> {
-    for (file, mappings) in [("uid_map", uids), ("gid_map", gids)] {
-        let path = format!("/proc/{pid}/{file}");
-        fs::write(&path, mapping_lines(mappings))
-            .map_err(Error::system(format!("write {path}")))?;
-    }
-    Ok(())
 }

@@ -587,3 +587,112 @@ fn a_program_that_is_not_there_leaves_a_message_and_not_a_crash() {
     fs::set_permissions(&script, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
     case.refused(&["run", &case.id], 1, "exec /bin/script: no such file");
 }
+
+#[test]
+fn a_waiting_container_can_be_ended() {
+    let case = Case::new(&["/bin/true"]);
+    case.good(&["create", &case.id]);
+    let init = case.init();
+    case.good(&["kill", &case.id, "TERM"]);
+    await_end(&init);
+    assert_eq!(case.status(), "stopped");
+}
+
+#[test]
+fn containers_share_a_user_namespace() {
+    let first = Case::new(&["/bin/sleep", "1000"]);
+    first.configure(|spec| {
+        let linux = &mut spec["linux"];
+        let namespaces = linux["namespaces"].as_array_mut().unwrap();
+        namespaces.push(json!({"type": "user"}));
+        let mapping = json!([{"containerID": 0, "hostID": 100_000, "size": 65_536}]);
+        linux["uidMappings"] = mapping.clone();
+        linux["gidMappings"] = mapping;
+    });
+    // Its root must reach the bundle.
+    let open = |case: &Case| {
+        let all = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        fs::set_permissions(case.folder.path(), all).unwrap();
+    };
+    open(&first);
+    first.good(&["run", "--detach", &first.id]);
+    let users = format!("/proc/{}/ns/user", first.state()["pid"]);
+    let second = Case::new(&["/bin/sh", "-c", "id -u; cat /proc/self/uid_map"]);
+    open(&second);
+    second.configure(|spec| {
+        let namespaces = spec["linux"]["namespaces"].as_array_mut().unwrap();
+        namespaces.push(json!({"type": "user", "path": users}));
+    });
+    let out = second.good(&["run", &second.id]);
+    let words: Vec<&str> = out.split_whitespace().collect();
+    assert_eq!(words, ["0", "0", "100000", "65536"]);
+}
+
+/// The runtime's program and a bundle for an ordinary user.
+fn as_ordinary_user(case: &Case, words: &[&str]) -> (bool, String) {
+    const USER: &str = "65534";
+    let own = Command::new("chown")
+        .args(["-R", &format!("{USER}:{USER}")])
+        .arg(case.folder.path())
+        .status();
+    assert!(own.unwrap().success());
+    // Not a pipe: a container that waits to be started holds the streams of its creation.
+    let file = case.path("said");
+    let said = fs::File::create(&file).unwrap();
+    let status = Command::new("timeout")
+        .args([
+            "60",
+            "setpriv",
+            "--reuid",
+            USER,
+            "--regid",
+            USER,
+            "--clear-groups",
+        ])
+        .arg(case.path("runtime"))
+        .arg("--root")
+        .arg(case.path("state"))
+        .args(words)
+        .current_dir(case.folder.path())
+        .stdin(Stdio::null())
+        .stdout(said.try_clone().unwrap())
+        .stderr(said)
+        .status()
+        .unwrap();
+    (status.success(), fs::read_to_string(file).unwrap())
+}
+
+#[test]
+fn an_ordinary_user_runs_containers() {
+    let case = Case::new(&["/bin/true"]);
+    let copied = Command::new("cp")
+        .arg(env!("CARGO_BIN_EXE_wharf-runtime"))
+        .arg(case.path("runtime"))
+        .status();
+    assert!(copied.unwrap().success());
+    fs::remove_file(case.path("config.json")).unwrap();
+    let call = |words: &[&str]| {
+        let (done, said) = as_ordinary_user(&case, words);
+        assert!(done, "{words:?}: {said}");
+        said
+    };
+    call(&["spec", "--rootless"]);
+    case.configure(|spec| {
+        spec["process"]["terminal"] = json!(false);
+        spec["process"]["args"] = json!(["/bin/sh", "-c", "id -u; cat /proc/self/uid_map"]);
+    });
+    let out = call(&["run", &case.id]);
+    let words: Vec<&str> = out.split_whitespace().collect();
+    assert_eq!(words, ["0", "0", "65534", "1"]);
+    case.configure(|spec| {
+        spec["process"]["args"] = json!(["/bin/sh", "-c", "sleep 1000 <&- >&- 2>&-"])
+    });
+    call(&["create", &case.id]);
+    call(&["start", &case.id]);
+    assert!(call(&["exec", &case.id, "/bin/id"]).contains("uid=0"));
+    let init = case.init();
+    call(&["kill", &case.id, "KILL"]);
+    await_end(&init);
+    call(&["delete", &case.id]);
+    assert_eq!(call(&["list", "--quiet"]), "");
+}

@@ -47,6 +47,21 @@ pub fn kill(pid: i32, signal: i32) -> io::Result<()> {
     }
 }
 
+/// Ends the process, without anything that was registered for its end, when it is asked to (SIGHUP, SIGINT, SIGQUIT,
+/// SIGTERM). For a process that only waits; an exec takes it away.
+pub fn exit_on_requests_to_end() {
+    extern "C" fn end(signal: libc::c_int) {
+        // SAFETY: _exit may be called in a signal handler, does not return, and touches no memory of ours.
+        unsafe { libc::_exit(128 + signal) }
+    }
+    let handler = end as extern "C" fn(libc::c_int);
+    for signal in [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGTERM] {
+        // SAFETY: the handler does nothing but end the process, so that it may interrupt anything. Where a filter
+        // forbids the call, the signal keeps its effect.
+        unsafe { libc::signal(signal, handler as libc::sighandler_t) };
+    }
+}
+
 /// The kernel's `struct sigaction`, which differs from the C library's.
 #[repr(C)]
 struct KernelAction {

@@ -8,7 +8,6 @@ mod decode;
 mod default;
 mod parse;
 mod prune;
-mod read;
 mod strict;
 mod verify;
 
@@ -22,7 +21,6 @@ pub use builtin::{definition_names, definition_text};
 pub use decode::decode;
 pub use default::default;
 pub use prune::{normalize, prune};
-pub use read::read;
 pub use strict::{ParseError, parse, parse_strict};
 pub use verify::{check, check_update};
 

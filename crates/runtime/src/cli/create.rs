@@ -1,6 +1,6 @@
 //! `create`: a bundle becomes a container that waits for `start`.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -24,6 +24,10 @@ pub const NO_PIVOT: Flag = Flag::switch(
     "move the root instead of pivoting, for a root on a ram disk",
 );
 pub const NO_KEYRING: Flag = Flag::switch("no-new-keyring", "keep the caller's session keyring");
+pub const PIDFD_SOCKET: Flag = Flag::value(
+    "pidfd-socket",
+    "unix socket that gets a descriptor of the process",
+);
 pub const PRESERVE: Flag = Flag::value(
     "preserve-fds",
     "pass N further descriptors to the container",
@@ -39,6 +43,7 @@ pub const COMMAND: Command = Command {
         PID_FILE,
         NO_PIVOT,
         NO_KEYRING,
+        PIDFD_SOCKET,
         PRESERVE,
     ],
     words: (1, 1),
@@ -126,6 +131,11 @@ impl Bundle {
         state::write(&folder.path.join("config.json"), &self.text, 0o600)?;
         self.warn_of_ambient(global);
         check_group(global, &crate::cgroup_path(&self.spec, parsed.id()))?;
+        let linux = self.spec.linux().as_ref();
+        if let Some(seccomp) = linux.and_then(|linux| linux.seccomp().as_ref()) {
+            let flags = crate::seccomp::flags(seccomp);
+            global.log.debug(&format!("seccomp filter flags: {flags}"));
+        }
         let request = CreateRequest {
             id: parsed.id(),
             bundle: &self.path,
@@ -157,6 +167,7 @@ impl Bundle {
         global
             .log
             .debug("init: closing the pipe to signal completion");
+        hand_over_process(parsed, created.pidfd.as_fd())?;
         hand_over_terminal(
             parsed,
             created
@@ -232,6 +243,15 @@ fn listen(folder: &Path) -> Outcome<OwnedFd> {
     rustix::net::bind(&socket, &address).map_err(failed(what))?;
     rustix::net::listen(&socket, 1).map_err(failed(what))?;
     Ok(socket)
+}
+
+/// Sends what stands for the process to the caller's socket.
+pub fn hand_over_process(parsed: &Parsed, pidfd: BorrowedFd<'_>) -> Outcome<()> {
+    let Some(path) = parsed.get("pidfd-socket") else {
+        return Ok(());
+    };
+    crate::agent::send_descriptor(Path::new(path), b"pidfd", pidfd)
+        .map_err(failed(format!("send the process to the socket {path}")))
 }
 
 /// Sends the terminal's master to the caller's socket, as containerd and conmon expect it.

@@ -117,7 +117,8 @@ pub fn destroy(global: &Global, container: &Container) -> Outcome<()> {
     std::fs::remove_dir_all(folder).map_err(failed(format!("remove {}", folder.display())))
 }
 
-fn has_own_pids(container: &Container) -> bool {
+/// Whether all of a container's processes end with its init.
+pub fn has_own_pids(container: &Container) -> bool {
     let linux = container.spec.linux().as_ref();
     linux
         .and_then(|linux| linux.namespaces().as_ref())

@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 
 use super::args::{Flag, Parsed};
 use super::create::{
-    CONSOLE_SOCKET, PID_FILE, PRESERVE, check_terminal, hand_over_terminal, preserved,
-    write_pid_file,
+    CONSOLE_SOCKET, PID_FILE, PIDFD_SOCKET, PRESERVE, check_terminal, hand_over_process,
+    hand_over_terminal, preserved, write_pid_file,
 };
 use super::foreground::Foreground;
 use super::state::{self, Container, Status};
@@ -37,6 +37,7 @@ pub const COMMAND: Command = Command {
         Flag::value("apparmor", "accepted and ignored: there is no AppArmor"),
         Flag::switch("no-new-privs", "set the no_new_privs bit"),
         Flag::value("cap", "add a capability to the bounding set").short("c"),
+        PIDFD_SOCKET,
         PRESERVE,
         Flag::value(
             "cgroup",
@@ -102,6 +103,7 @@ fn exec(global: &Global, parsed: &Parsed) -> Outcome {
         "child process in init(), setns_init: about to exec: process {} in {}",
         executed.pid, container.id
     ));
+    hand_over_process(parsed, executed.pidfd.as_fd())?;
     write_pid_file(parsed, executed.pid)?;
     let master = executed.pty.take();
     let Some(mut foreground) = foreground else {

@@ -37,6 +37,19 @@ fn kill(global: &Global, parsed: &Parsed) -> Outcome {
         signal_all(&container, signal)?;
         return Ok(0);
     }
+    if signal == Signal::KILL.as_raw() && !super::delete::has_own_pids(&container) {
+        // Its processes do not die with init: all are meant.
+        let group = container.cgroup();
+        let alive =
+            |group: &dyn wharf_cgroup::Cgroup| group.processes().is_ok_and(|p| !p.is_empty());
+        return match group {
+            Ok(group) if alive(group.as_ref()) => {
+                let kill = cgroup_failed("kill the container's processes");
+                group.kill_all().map_err(kill).map(|()| 0)
+            }
+            _ => Err(Failure::new("container not running")),
+        };
+    }
     let Some(init) = container.init() else {
         return Err(Failure::new("container not running"));
     };

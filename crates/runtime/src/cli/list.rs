@@ -45,7 +45,9 @@ fn all(global: &Global) -> Outcome<Vec<Seen>> {
             .flatten()
             .filter_map(|entry| entry.file_name().into_string().ok())
             .collect(),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound && !global.root_given => {
+            Vec::new()
+        }
         Err(error) => {
             return Err(super::failed(format!("list {}", global.root.display()))(
                 error,

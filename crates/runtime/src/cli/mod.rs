@@ -88,6 +88,8 @@ fn cgroup_failed(operation: &'static str) -> impl FnOnce(wharf_cgroup::Error) ->
 #[derive(Debug)]
 struct Global {
     root: PathBuf,
+    /// Named by the caller, who takes it to be there.
+    root_given: bool,
     log: Log,
 }
 
@@ -101,7 +103,10 @@ const GLOBAL_FLAGS: &[Flag] = &[
     ),
     Flag::value("criu", "accepted and ignored: there are no checkpoints"),
     Flag::switch("systemd-cgroup", "not supported: groups are made directly"),
-    Flag::value("rootless", "\"false\" or \"auto\""),
+    Flag::value(
+        "rootless",
+        "accepted and ignored: an ordinary user is known by its ID",
+    ),
     Flag::switch("help", "show help").short("h"),
     Flag::switch("version", "print the version").short("v"),
 ];
@@ -178,6 +183,7 @@ fn dispatch(args: Vec<OsString>, log: &mut Log) -> Outcome {
         root: parsed
             .get("root")
             .map_or_else(crate::default_root, PathBuf::from),
+        root_given: parsed.get("root").is_some(),
         log: log.clone(),
     };
     if parsed.has("version") {
@@ -191,11 +197,6 @@ fn dispatch(args: Vec<OsString>, log: &mut Log) -> Outcome {
     if parsed.has("systemd-cgroup") {
         return Err(Failure::new(
             "--systemd-cgroup is not supported: give the container a path below the cgroup file system (cgroupfs)",
-        ));
-    }
-    if parsed.get("rootless") == Some("true") {
-        return Err(Failure::new(
-            "--rootless=true is not supported: run as root",
         ));
     }
     if name == "help" || name == "h" || parsed.has("help") {

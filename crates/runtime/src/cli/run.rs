@@ -3,7 +3,9 @@
 use std::os::fd::AsFd;
 
 use super::args::{Flag, Parsed};
-use super::create::{BUNDLE, Bundle, CONSOLE_SOCKET, NO_KEYRING, NO_PIVOT, PID_FILE, PRESERVE};
+use super::create::{
+    BUNDLE, Bundle, CONSOLE_SOCKET, NO_KEYRING, NO_PIVOT, PID_FILE, PIDFD_SOCKET, PRESERVE,
+};
 use super::foreground::Foreground;
 use super::state::{Container, NewFolder};
 use super::{Command, Global, Outcome, delete, failed, protect, start};
@@ -25,6 +27,7 @@ pub const COMMAND: Command = Command {
         ),
         NO_PIVOT,
         NO_KEYRING,
+        PIDFD_SOCKET,
         PRESERVE,
     ],
     words: (1, 1),

@@ -19,7 +19,7 @@ pub const COMMAND: Command = Command {
             "folder to write config.json to (the working folder)",
         )
         .short("b"),
-        Flag::switch("rootless", "not supported"),
+        Flag::switch("rootless", "for an ordinary user's container"),
     ],
     words: (0, 0),
     in_order: false,
@@ -27,11 +27,6 @@ pub const COMMAND: Command = Command {
 };
 
 fn spec(_: &Global, parsed: &Parsed) -> Outcome {
-    if parsed.has("rootless") {
-        return Err(Failure::new(
-            "spec --rootless is not supported: containers need root",
-        ));
-    }
     let bundle = parsed.get("bundle").unwrap_or(".");
     let path = Path::new(bundle).join("config.json");
     let file = File::options().write(true).create_new(true).open(&path);
@@ -43,11 +38,15 @@ fn spec(_: &Global, parsed: &Parsed) -> Outcome {
     };
     let mut text = Vec::new();
     let indent = serde_json::ser::PrettyFormatter::with_indent(b"\t");
-    crate::default_spec()
-        .serialize(&mut serde_json::Serializer::with_formatter(
-            &mut text, indent,
-        ))
-        .map_err(|e| Failure::new(format!("write the configuration: {e}")))?;
+    let spec = if parsed.has("rootless") {
+        crate::default_spec::rootless_spec()
+    } else {
+        crate::default_spec()
+    };
+    spec.serialize(&mut serde_json::Serializer::with_formatter(
+        &mut text, indent,
+    ))
+    .map_err(|e| Failure::new(format!("write the configuration: {e}")))?;
     file.write_all(&text)
         .map_err(failed(format!("write {}", path.display())))?;
     Ok(0)

@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use oci_spec::runtime::Spec;
+use oci_spec::runtime::{LinuxMemoryPolicy, Spec};
 use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags};
 use rustix::process::{Pid, PidfdFlags};
 use serde::{Deserialize, Serialize};
@@ -250,11 +250,24 @@ pub fn parse_spec_warned(text: &[u8]) -> Outcome<(Spec, Vec<String>)> {
             let mut value: Value = serde_json::from_slice(text).map_err(failed)?;
             let warnings = drop_unknown_capabilities(&mut value["process"]["capabilities"]);
             if warnings.is_empty() {
-                return Err(failed(error));
+                return Err(memory_policy_error(&value).unwrap_or_else(|| failed(error)));
             }
             Ok((serde_json::from_value(value).map_err(failed)?, warnings))
         }
     }
+}
+
+/// Says that it is the memory policy which can't be read, where it is that.
+fn memory_policy_error(spec: &Value) -> Option<Failure> {
+    let policy = spec["linux"].get("memoryPolicy")?;
+    let error = serde_json::from_value::<LinuxMemoryPolicy>(policy.clone()).err()?;
+    let part = match error.to_string() {
+        text if text.contains("MPOL_F_") => "flag",
+        _ => "mode",
+    };
+    Some(Failure::new(format!(
+        "invalid memory policy {part}: {error}"
+    )))
 }
 
 fn drop_unknown_capabilities(sets: &mut Value) -> Vec<String> {

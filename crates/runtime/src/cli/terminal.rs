@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use rustix::event::{PollFd, PollFlags};
 use rustix::fs::OFlags;
 use rustix::io::Errno;
-use rustix::termios::{OptionalActions, Termios};
+use rustix::termios::{OptionalActions, OutputModes, Termios};
 
 use super::{Outcome, failed};
 
@@ -29,11 +29,18 @@ impl Terminal {
             rustix::fs::fcntl_getfl(&master).map_err(failed("read the terminal's flags"))?;
         rustix::fs::fcntl_setfl(&master, flags | OFlags::NONBLOCK)
             .map_err(failed("set the terminal's flags"))?;
+        if let Ok(mut modes) = rustix::termios::tcgetattr(&master) {
+            modes.output_modes.remove(OutputModes::ONLCR);
+            rustix::termios::tcsetattr(&master, OptionalActions::Now, &modes)
+                .map_err(failed("set the terminal's modes"))?;
+        }
         let stdin = rustix::stdio::stdin();
         let before = rustix::termios::tcgetattr(stdin).ok();
         if let Some(before) = &before {
             let mut raw = before.clone();
             raw.make_raw();
+            // Line ends are made here, once: the container's terminal leaves them alone.
+            raw.output_modes = before.output_modes;
             rustix::termios::tcsetattr(stdin, OptionalActions::Now, &raw)
                 .map_err(failed("set the terminal to raw"))?;
         }

@@ -50,7 +50,8 @@ impl Child<'_> {
         match self.prepare() {
             Err(failure) => failure,
             Ok(ready) => {
-                ready.wait_and_exec(self.channel, &self.request.gate, || self.start_hooks())
+                let env = ready.program.env();
+                ready.wait_and_exec(self.channel, &self.request.gate, || self.start_hooks(&env))
             }
         }
     }
@@ -67,8 +68,6 @@ impl Child<'_> {
         kernel_settings::set_names(self.spec())?;
         let console = self.build_root()?;
         kernel_settings::set_sysctls(self.spec())?;
-        kernel_settings::set_personality(self.spec())?;
-        processors::set_memory_policy(self.spec())?;
         finish(
             self.process,
             self.spec(),
@@ -91,7 +90,7 @@ impl Child<'_> {
     /// process is in as its root; time offsets are set before anything runs in the new namespace.
     fn enter_namespaces(&self) -> Step {
         let new_user = self.plan.create & namespace::USER != 0;
-        if new_user {
+        if new_user || self.plan.in_joined_users {
             // The parent writes the mappings and moves us into the control group: we have no rights outside any more.
             self.expect_prepared()?;
             become_root_of_namespace()?;
@@ -110,12 +109,27 @@ impl Child<'_> {
         if self.plan.new_time {
             wharf_sys::process::leave_namespaces(namespace::TIME)
                 .map_err(failed("make a time namespace"))?;
-            kernel_settings::set_time_offsets(self.spec())?;
+            if crate::clocks::has_offsets(self.spec()) {
+                self.ask(&Message::AtClocks, "set the clocks' offsets")?;
+            }
         }
         if self.plan.create & namespace::NETWORK != 0 {
             wharf_sys::netns::bring_loopback_up().map_err(failed("bring lo up"))?;
         }
         Ok(())
+    }
+
+    /// Asks the creator to do something, and waits until it is done.
+    fn ask(&self, message: &Message, what: &str) -> Step {
+        self.channel
+            .send(message, &[])
+            .map_err(failed("report to the runtime"))?;
+        match self.channel.receive().map_err(failed(what))? {
+            Some((Message::HooksDone | Message::ClocksSet, _)) => Ok(()),
+            _ => Err(Failure::new(format!(
+                "{what}: the runtime ended before that was done"
+            ))),
+        }
     }
 
     fn expect_prepared(&self) -> Step {
@@ -137,8 +151,10 @@ impl Child<'_> {
         let private = self.plan.is_private(namespace::MOUNT);
         let root = rootfs::attach(spec, bundle, self.request.rootfs, private)?;
         let cgroup_paths: Vec<_> = self.cgroup.paths().into_iter().collect();
+        let root_path = rootfs::root_path(spec, bundle);
         let context = Context {
             root: root.as_fd(),
+            root_path: &root_path,
             bundle,
             cgroup_paths: &cgroup_paths,
             cgroup_private: self.plan.is_private(namespace::CGROUP),
@@ -154,7 +170,8 @@ impl Child<'_> {
             read_only.extend(mounts::mount(&context, mount, source)?);
         }
         if devices::wanted(spec) {
-            devices::make(root.as_fd(), spec, self.plan.create & namespace::USER != 0)?;
+            let foreign = self.plan.create & namespace::USER != 0 || self.plan.in_joined_users;
+            devices::make(root.as_fd(), spec, foreign)?;
         }
         let console = match self.request.stdio {
             Stdio::Pty => Some(self.make_console(root.as_fd())?),
@@ -191,17 +208,7 @@ impl Child<'_> {
             return Ok(());
         };
         if hooks::has_runtime_hooks(listed) {
-            self.channel
-                .send(&Message::AtHooks, &[])
-                .map_err(failed("report to the runtime"))?;
-            match self
-                .channel
-                .receive()
-                .map_err(failed("wait for the hooks"))?
-            {
-                Some((Message::HooksDone, _)) => {}
-                _ => return Err(Failure::new("the runtime ended before the hooks ran")),
-            }
+            self.ask(&Message::AtHooks, "run the hooks")?;
         }
         if listed.create_container().is_some() {
             // Hooks name the container's files from here; the root is changed only later.
@@ -219,7 +226,7 @@ impl Child<'_> {
         .map_err(|e| Failure::new(e.chain()))
     }
 
-    fn start_hooks(&self) -> Step {
+    fn start_hooks(&self, env: &[String]) -> Step {
         let Some(listed) = self.spec().hooks() else {
             return Ok(());
         };
@@ -230,7 +237,7 @@ impl Child<'_> {
             "startContainer",
             listed.start_container().iter().flatten(),
             &state,
-            self.process.env().as_deref(),
+            Some(env),
         )
         .map_err(|e| Failure::new(e.chain()))
     }
@@ -249,7 +256,8 @@ pub fn join_keyring(id: &str) -> Step {
     }
 }
 
-fn become_root_of_namespace() -> Step {
+/// All IDs become those of the namespace's root.
+pub fn become_root_of_namespace() -> Step {
     rustix::thread::set_thread_res_gid(Gid::ROOT, Gid::ROOT, Gid::ROOT)
         .map_err(failed("become group 0"))?;
     rustix::thread::set_thread_res_uid(Uid::ROOT, Uid::ROOT, Uid::ROOT)
@@ -275,6 +283,8 @@ pub fn finish(
 ) -> Step<ReadyToExec> {
     kernel_settings::set_limits(process.rlimits().as_deref().unwrap_or_default())?;
     kernel_settings::set_priorities(process)?;
+    kernel_settings::set_personality(spec)?;
+    processors::set_memory_policy(spec)?;
     place_streams(stdio, console.as_ref())?;
     own_streams(process.user().uid())?;
     wharf_sys::process::close_on_exec_from(3 + preserve_fds)
@@ -415,7 +425,7 @@ fn own_streams(uid: u32) -> Step {
 impl ReadyToExec {
     /// Reports, waits to be let go, and execs. Returns only on failure.
     pub fn wait_and_exec(
-        self,
+        mut self,
         channel: &Channel,
         gate: &Gate,
         before: impl FnOnce() -> Step,
@@ -426,6 +436,12 @@ impl ReadyToExec {
         };
         if let Err(error) = channel.send(&ready, &descriptors) {
             return failed("report to the runtime")(error);
+        }
+        // The creator has it now.
+        drop(self.pty.take());
+        if matches!(gate, Gate::Socket(_)) {
+            // As init of its namespace it would ignore what is meant to end it. The exec takes this away again.
+            wharf_sys::signal::exit_on_requests_to_end();
         }
         match gate {
             Gate::Channel => match channel.receive() {

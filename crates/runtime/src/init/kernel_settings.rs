@@ -13,7 +13,7 @@ use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags};
 use rustix::process::{Resource, Rlimit};
 use wharf_sys::process::Scheduling;
 
-use super::{Failure, Step, failed};
+use super::{Step, failed};
 
 /// A procfs of our own, attached nowhere: what is written through it can't be led astray by anything that the image or
 /// another container mounted over /proc (CVE-2019-16884, CVE-2025-52881).
@@ -143,8 +143,17 @@ pub fn set_priorities(process: &Process) -> Step {
             .map_err(failed("set the I/O priority"))?;
     }
     match process.scheduler() {
-        Some(scheduler) => wharf_sys::process::set_scheduling(&scheduling(scheduler))
-            .map_err(failed("set the scheduling policy")),
+        Some(scheduler) => {
+            wharf_sys::process::set_scheduling(&scheduling(scheduler)).map_err(|error| {
+                let refused = error.kind() == io::ErrorKind::PermissionDenied;
+                let hint = if refused {
+                    " (process scheduler can't be used together with AllowedCPUs)"
+                } else {
+                    ""
+                };
+                failed(format!("set the scheduling policy{hint}"))(error)
+            })
+        }
         None => Ok(()),
     }
 }
@@ -210,31 +219,6 @@ pub fn set_personality(spec: &Spec) -> Step {
         Domain::PerLinux32 => 8,
     };
     wharf_sys::process::set_personality(domain).map_err(failed("set the execution domain"))
-}
-
-/// Offsets of a new time namespace, written before anything runs in it.
-pub fn set_time_offsets(spec: &Spec) -> Step {
-    let Some(offsets) = spec
-        .linux()
-        .as_ref()
-        .and_then(|linux| linux.time_offsets().as_ref())
-    else {
-        return Ok(());
-    };
-    let mut text = String::new();
-    for (clock, offset) in offsets {
-        if !matches!(clock.as_str(), "monotonic" | "boottime") {
-            return Err(Failure::new(format!(
-                "time offset for {clock:?}: only monotonic and boottime have one"
-            )));
-        }
-        text.push_str(&format!(
-            "{clock} {} {}\n",
-            offset.secs().unwrap_or(0),
-            offset.nanosecs().unwrap_or(0)
-        ));
-    }
-    std::fs::write("/proc/self/timens_offsets", text).map_err(failed("set the clocks' offsets"))
 }
 
 #[cfg(test)]

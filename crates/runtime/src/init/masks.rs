@@ -20,7 +20,9 @@ pub fn apply(root: BorrowedFd<'_>, spec: &Spec) -> Step {
         protect(root, Path::new(protected))
             .map_err(failed(format!("make {protected} read-only")))?;
     }
-    let masked: Vec<&String> = linux.masked_paths().iter().flatten().collect();
+    // Once each: a second mask would cover the first, and nothing more.
+    let masked: std::collections::BTreeSet<&String> =
+        linux.masked_paths().iter().flatten().collect();
     if masked.is_empty() {
         return Ok(());
     }

@@ -18,6 +18,8 @@ use crate::path;
 pub struct Context<'a> {
     /// The container's root, attached.
     pub root: BorrowedFd<'a>,
+    /// The same by the path that the host has for it.
+    pub root_path: &'a Path,
     /// Relative sources start here.
     pub bundle: &'a Path,
     /// Folders of the container's control group: controller and path (`""`: version 2).
@@ -36,7 +38,7 @@ pub fn mount(
     mount: &Mount,
     source: Option<BorrowedFd<'_>>,
 ) -> Step<Option<OwnedFd>> {
-    let destination = mount.destination();
+    let destination = destination_of(context, mount);
     let mut options = Options::parse(mount.options().as_deref().unwrap_or_default());
     let kind = mount.typ().as_deref().unwrap_or_default();
     let what = || {
@@ -46,6 +48,14 @@ pub fn mount(
             destination.display()
         )
     };
+    if kind == "tmpfs" && !options.data.iter().any(|(key, _)| key == "mode") {
+        // It looks as the folder did that it covers.
+        if let Some(mode) = mode_of(context.root, destination) {
+            options
+                .data
+                .push(("mode".into(), Some(format!("{mode:o}"))));
+        }
+    }
     let later = kind == "tmpfs" && options.set & attribute::RDONLY != 0;
     if later {
         options.set &= !attribute::RDONLY;
@@ -81,9 +91,21 @@ pub fn mount(
     Ok(later.then_some(tree))
 }
 
+fn mode_of(root: BorrowedFd<'_>, folder: &Path) -> Option<u32> {
+    let folder = path::open(root, folder, OFlags::PATH | OFlags::DIRECTORY).ok()?;
+    let stat = rustix::fs::statat(&folder, "", rustix::fs::AtFlags::EMPTY_PATH).ok()?;
+    Some(stat.st_mode & 0o7777)
+}
+
 /// Kernel file systems have their own labels.
 fn takes_label(kind: &str) -> bool {
     !matches!(kind, "proc" | "sysfs" | "mqueue" | "cgroup" | "cgroup2")
+}
+
+/// Some callers name the place as the host sees it.
+fn destination_of<'a>(context: &Context<'_>, mount: &'a Mount) -> &'a Path {
+    let whole = mount.destination();
+    whole.strip_prefix(context.root_path).unwrap_or(whole)
 }
 
 fn source_of(mount: &Mount) -> &Path {
@@ -126,7 +148,7 @@ fn bind(
     opened: Option<BorrowedFd<'_>>,
     options: &Options,
 ) -> Step {
-    let destination = mount.destination();
+    let destination = destination_of(context, mount);
     let source = mount.source().as_deref().ok_or_else(|| {
         Failure::new(format!(
             "the bind mount to {} has no source",

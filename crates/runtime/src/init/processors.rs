@@ -84,11 +84,20 @@ pub fn set_memory_policy(spec: &Spec) -> Step {
     let mut nodes = Vec::new();
     if let Some(list) = policy.nodes().as_deref().filter(|list| !list.is_empty()) {
         nodes = vec![0u64; NODES_MAX / 64];
-        for node in numbers(list, NODES_MAX)? {
+        let listed = numbers(list, NODES_MAX)
+            .map_err(|e| Failure::new(format!("invalid memory policy node: {}", e.message)))?;
+        if matches!(policy.mode(), Mode::MpolDefault | Mode::MpolLocal) {
+            return Err(Failure::new(format!(
+                "invalid memory policy: its mode requires 0 nodes but got {}",
+                listed.len()
+            )));
+        }
+        for node in listed {
             nodes[node / 64] |= 1 << (node % 64);
         }
     }
-    wharf_sys::memory_policy::set(mode(policy), &nodes).map_err(failed("set the memory policy"))
+    wharf_sys::memory_policy::set(mode(policy), &nodes)
+        .map_err(failed("set_mempolicy: set the memory policy"))
 }
 
 /// Numbers of set_mempolicy(2).

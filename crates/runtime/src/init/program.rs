@@ -56,6 +56,12 @@ impl Program {
         })
     }
 
+    /// What it will get.
+    pub fn env(&self) -> Vec<String> {
+        let text = |entry: &CString| entry.to_string_lossy().into_owned();
+        self.env.iter().map(text).collect()
+    }
+
     /// Adds a variable, such as `LISTEN_FDS=1`.
     pub fn add_env(&mut self, entry: &str) -> Step {
         self.env.push(text(OsStr::new(entry))?);

@@ -22,21 +22,41 @@ pub fn load(seccomp: &LinuxSeccomp) -> Step<Option<OwnedFd>> {
     }
     let program =
         compile(seccomp).map_err(|e| Failure::new(format!("compile the seccomp profile: {e}")))?;
-    let mut flags = seccomp.flags().iter().flatten().fold(0, |bits, flag| {
-        bits | match flag {
-            LinuxSeccompFilterFlag::SeccompFilterFlagTsync => 1,
-            LinuxSeccompFilterFlag::SeccompFilterFlagLog => 1 << 1,
-            LinuxSeccompFilterFlag::SeccompFilterFlagSpecAllow => 1 << 2,
-            LinuxSeccompFilterFlag::SeccompFilterFlagWaitKillableRecv => 1 << 5,
-        }
-    });
+    let mut flags = flags(seccomp);
     if program.notifies {
         flags |= wharf_sys::seccomp::FLAG_NEW_LISTENER;
-        // One thread: there is nobody to synchronise with, and the kernel refuses both at once.
-        flags &= !1;
     }
     wharf_sys::seccomp::load(&program.instructions, flags)
         .map_err(failed("load the seccomp filter"))
+}
+
+/// Flags of the filter. A profile that says nothing allows speculation, as other runtimes do: without it every program
+/// in a container is slowed down on some machines.
+pub fn flags(seccomp: &LinuxSeccomp) -> u32 {
+    const SPEC_ALLOW: u32 = 1 << 2;
+    let listener = match asks(seccomp) {
+        true => wharf_sys::seccomp::FLAG_NEW_LISTENER,
+        false => 0,
+    };
+    let Some(listed) = seccomp.flags() else {
+        return SPEC_ALLOW | listener;
+    };
+    listed.iter().fold(listener, |bits, flag| {
+        bits | match flag {
+            // One thread: there is nobody to synchronise with.
+            LinuxSeccompFilterFlag::SeccompFilterFlagTsync => 0,
+            LinuxSeccompFilterFlag::SeccompFilterFlagLog => 1 << 1,
+            LinuxSeccompFilterFlag::SeccompFilterFlagSpecAllow => SPEC_ALLOW,
+            LinuxSeccompFilterFlag::SeccompFilterFlagWaitKillableRecv => 1 << 5,
+        }
+    })
+}
+
+/// Whether an outcome of the profile asks an agent.
+fn asks(seccomp: &LinuxSeccomp) -> bool {
+    let asks = |action| action == LinuxSeccompAction::ScmpActNotify;
+    let rules = seccomp.syscalls().iter().flatten();
+    asks(seccomp.default_action()) || rules.map(LinuxSyscall::action).any(asks)
 }
 
 fn asks_about_write(seccomp: &LinuxSeccomp) -> bool {

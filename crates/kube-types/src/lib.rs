@@ -6,8 +6,8 @@
 //!
 //! The path of a write through this crate:
 //!
-//! 1. [`schema::parse_strict`] or [`protobuf::decode`], then [`schema::decode`] (types, unknown fields);
-//! 2. [`defaults::apply`];
+//! 1. [`schema::parse_strict`] or [`protobuf::decode`];
+//! 2. [`schema::read`] (types, unknown fields, canonical form, defaults); the server sets name, uid and creation time;
 //! 3. [`strategy::prepare_create`] or [`strategy::prepare_update`] or [`strategy::prepare_status_update`];
 //! 4. (admission, not here), [`validate::create`], [`validate::update`] or [`validate::status_update`];
 //! 5. [`apply::track`] for the managed fields.

@@ -1,8 +1,13 @@
 //! Patches: RFC 6902 (JSON patch), RFC 7386 (merge patch) and Kubernetes' strategic merge patch.
 
-use serde_json::Value;
+mod json;
+mod order;
+mod strategic;
 
-use crate::schema::Schema;
+use serde_json::{Map, Value};
+
+pub use json::json_patch;
+pub use strategic::strategic_merge;
 
 /// Why a patch can't be applied.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -18,26 +23,26 @@ pub enum PatchError {
     TooLarge(String),
 }
 
-/// Applies a JSON patch: at most 10,000 operations.
-///
-/// # Errors
-/// The patch is malformed, or an operation fails; the object is then unchanged.
-pub fn json_patch(_object: &mut Value, _patch: &Value) -> Result<(), PatchError> {
-    Err(PatchError::Malformed("not yet".to_owned()))
+/// Applies a merge patch: null removes, objects merge, everything else replaces.
+pub fn merge_patch(object: &mut Value, patch: &Value) {
+    let Value::Object(patch) = patch else {
+        *object = patch.clone();
+        return;
+    };
+    if !object.is_object() {
+        *object = Value::Object(Map::new());
+    }
+    let Some(map) = object.as_object_mut() else {
+        return;
+    };
+    for (name, value) in patch {
+        if value.is_null() {
+            map.shift_remove(name);
+        } else {
+            merge_patch(map.entry(name.clone()).or_insert(Value::Null), value);
+        }
+    }
 }
 
-/// Applies a merge patch.
-pub fn merge_patch(_object: &mut Value, _patch: &Value) {}
-
-/// Applies a strategic merge patch by the schema's patch strategies and merge keys.
-///
-/// # Errors
-/// The patch is malformed, as an unknown directive or an item without its merge key.
-pub fn strategic_merge(
-    _schema: &Schema,
-    object: &mut Value,
-    patch: &Value,
-) -> Result<(), PatchError> {
-    merge_patch(object, patch);
-    Ok(())
-}
+#[cfg(test)]
+mod tests;

@@ -8,6 +8,7 @@ mod decode;
 mod default;
 mod parse;
 mod prune;
+mod read;
 mod strict;
 mod verify;
 
@@ -21,6 +22,7 @@ pub use builtin::{definition_names, definition_text};
 pub use decode::decode;
 pub use default::default;
 pub use prune::{normalize, prune};
+pub use read::read;
 pub use strict::{ParseError, parse, parse_strict};
 pub use verify::{check, check_update};
 

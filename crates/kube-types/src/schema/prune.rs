@@ -2,8 +2,10 @@
 
 use serde_json::{Map, Value};
 
-use super::{Kind, Schema};
+use super::{Format, Kind, Schema};
 use crate::field::{Path, go_quote};
+use crate::quantity::Quantity;
+use crate::time::Timestamp;
 
 /// So many unknown fields are named; the rest is dropped in silence.
 const REPORTED_MAX: usize = 100;
@@ -20,10 +22,8 @@ fn visit(schema: &Schema, value: &mut Value, path: Path<'_>, found: &mut Vec<Str
         Value::Object(map) => {
             drop_unknown(schema, map, path, found);
             for (name, value) in map.iter_mut() {
-                match schema.child(name) {
-                    Some(child) => visit(child, value, path.field(name), found),
-                    None if schema.embedded_resource => {}
-                    None => {}
+                if let Some(child) = schema.child(name) {
+                    visit(child, value, path.field(name), found);
                 }
             }
         }
@@ -62,8 +62,8 @@ fn drop_unknown(
     });
 }
 
-/// Drops nulls, and empty lists and maps where they mean the same as nothing, as decoding into the original's types
-/// does. For built-in kinds.
+/// Drops nulls, and empty lists and maps where they mean the same as nothing, and writes amounts and times in their
+/// canonical form, as decoding into the original's types does. For built-in kinds.
 pub fn normalize(schema: &Schema, value: &mut Value) {
     match value {
         Value::Object(map) => {
@@ -87,7 +87,27 @@ pub fn normalize(schema: &Schema, value: &mut Value) {
                 items.iter_mut().for_each(|item| normalize(schema, item));
             }
         }
+        Value::String(_) | Value::Number(_) => canonical(schema.format, value),
         _ => {}
+    }
+}
+
+/// Amounts and times are stored in one form, however they were written.
+fn canonical(format: Format, value: &mut Value) {
+    let text = match format {
+        Format::Quantity => Quantity::from_value(value).ok().map(|q| q.to_string()),
+        Format::DateTime => value
+            .as_str()
+            .and_then(Timestamp::parse)
+            .map(Timestamp::to_seconds_text),
+        Format::MicroTime => value
+            .as_str()
+            .and_then(Timestamp::parse)
+            .map(Timestamp::to_micros_text),
+        _ => None,
+    };
+    if let Some(text) = text.filter(|text| value != text.as_str()) {
+        *value = text.into();
     }
 }
 

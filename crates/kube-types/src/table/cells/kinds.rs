@@ -241,15 +241,6 @@ fn revision(value: &Value, name: Value, age: Value) -> Option<Vec<Value>> {
 
 fn storage(plural: &str, value: &Value, name: &Value, age: &Value) -> Option<Vec<Value>> {
     let (name, age) = (name.clone(), age.clone());
-    let joined = |path: &str, field: &str| {
-        let items = list(value, path)
-            .iter()
-            .map(|v| if field.is_empty() { v } else { &v[field] });
-        items
-            .filter_map(Value::as_str)
-            .collect::<Vec<_>>()
-            .join(",")
-    };
     match plural {
         "storageclasses" => {
             let marks = [
@@ -283,26 +274,7 @@ fn storage(plural: &str, value: &Value, name: &Value, age: &Value) -> Option<Vec
             age,
         ]),
         "csinodes" => row([name, list(value, "spec.drivers").len().into(), age]),
-        "csidrivers" => {
-            let tokens = match at(value, "spec.tokenRequests") {
-                Some(_) => joined("spec.tokenRequests", "audience"),
-                None => "<unset>".to_owned(),
-            };
-            let modes = match joined("spec.volumeLifecycleModes", "") {
-                modes if modes.is_empty() => "<none>".to_owned(),
-                modes => modes,
-            };
-            row([
-                name,
-                flag(value, "spec.attachRequired", true),
-                flag(value, "spec.podInfoOnMount", false),
-                flag(value, "spec.storageCapacity", false),
-                tokens.into(),
-                flag(value, "spec.requiresRepublish", false),
-                modes.into(),
-                age,
-            ])
-        }
+        "csidrivers" => driver(value, name, age),
         "csistoragecapacities" => row([
             name,
             text(value, "storageClassName").into(),
@@ -318,6 +290,37 @@ fn storage(plural: &str, value: &Value, name: &Value, age: &Value) -> Option<Vec
         ]),
         _ => None,
     }
+}
+
+fn driver(value: &Value, name: Value, age: Value) -> Option<Vec<Value>> {
+    let joined = |path: &str, field: &str| {
+        let items = list(value, path)
+            .iter()
+            .map(|v| if field.is_empty() { v } else { &v[field] });
+        items
+            .filter_map(Value::as_str)
+            .collect::<Vec<_>>()
+            .join(",")
+    };
+    let tokens = match at(value, "spec.tokenRequests") {
+        Some(_) => joined("spec.tokenRequests", "audience"),
+        None => "<unset>".to_owned(),
+    };
+    let modes = match joined("spec.volumeLifecycleModes", "") {
+        modes if modes.is_empty() => "<none>".to_owned(),
+        modes => modes,
+    };
+    let spec = &value["spec"];
+    row([
+        name,
+        flag(spec, "attachRequired", true),
+        flag(spec, "podInfoOnMount", false),
+        flag(spec, "storageCapacity", false),
+        tokens.into(),
+        flag(spec, "requiresRepublish", false),
+        modes.into(),
+        age,
+    ])
 }
 
 fn claim_state(claim: &Value) -> String {

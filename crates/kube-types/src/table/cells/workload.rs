@@ -10,77 +10,76 @@ use crate::time::{Timestamp, human_duration};
 const CONTAINERS: &str = "spec.template.spec.containers";
 
 pub(super) fn cells(plural: &str, value: &Value, now: Timestamp) -> Option<Vec<Value>> {
-    let (name, age) = name_and_age(value, now);
+    sets(plural, value, now).or_else(|| others(plural, value, now))
+}
+
+fn ready_of(value: &Value) -> Value {
     let count = |path: &str| int(value, path).unwrap_or_default();
+    format!(
+        "{}/{}",
+        count("status.readyReplicas"),
+        count("spec.replicas")
+    )
+    .into()
+}
+
+/// Kinds that keep a number of pods.
+fn sets(plural: &str, value: &Value, now: Timestamp) -> Option<Vec<Value>> {
+    let (name, age) = name_and_age(value, now);
+    let count = |path: &str| number(value, path);
     let [names, images] = names_and_images(value, CONTAINERS);
-    match plural {
+    let (wanted, found, ready) = ("spec.replicas", "status.replicas", "status.readyReplicas");
+    let mut cells = match plural {
         "replicationcontrollers" | "replicasets" => {
-            let chosen = if plural == "replicasets" {
-                selector(value, "spec.selector")
-            } else {
-                labels(value, "spec.selector")
-            };
+            vec![name, count(wanted), count(found), count(ready), age]
+        }
+        "deployments" => {
+            let (updated, available) = ("status.updatedReplicas", "status.availableReplicas");
+            vec![name, ready_of(value), count(updated), count(available), age]
+        }
+        "statefulsets" => vec![name, ready_of(value), age],
+        "daemonsets" => {
+            let counts = [
+                "desiredNumberScheduled",
+                "currentNumberScheduled",
+                "numberReady",
+                "updatedNumberScheduled",
+                "numberAvailable",
+            ];
+            let mut cells = vec![name];
+            cells.extend(counts.iter().map(|field| number(&value["status"], field)));
+            cells.extend([labels(value, "spec.template.spec.nodeSelector"), age]);
+            cells
+        }
+        _ => return None,
+    };
+    cells.extend([names, images]);
+    match plural {
+        "statefulsets" => {}
+        "replicationcontrollers" => cells.push(labels(value, "spec.selector")),
+        _ => cells.push(selector(value, "spec.selector")),
+    }
+    Some(cells)
+}
+
+fn others(plural: &str, value: &Value, now: Timestamp) -> Option<Vec<Value>> {
+    let (name, age) = name_and_age(value, now);
+    match plural {
+        "jobs" => {
+            let [names, images] = names_and_images(value, CONTAINERS);
+            let (status, done) = (job_status(value).into(), completions(value).into());
+            let took = duration(value, now).into();
             row([
                 name,
-                number(value, "spec.replicas"),
-                number(value, "status.replicas"),
-                number(value, "status.readyReplicas"),
+                status,
+                done,
+                took,
                 age,
                 names,
                 images,
-                chosen,
+                selector(value, "spec.selector"),
             ])
         }
-        "deployments" => row([
-            name,
-            format!(
-                "{}/{}",
-                count("status.readyReplicas"),
-                count("spec.replicas")
-            )
-            .into(),
-            number(value, "status.updatedReplicas"),
-            number(value, "status.availableReplicas"),
-            age,
-            names,
-            images,
-            selector(value, "spec.selector"),
-        ]),
-        "statefulsets" => row([
-            name,
-            format!(
-                "{}/{}",
-                count("status.readyReplicas"),
-                count("spec.replicas")
-            )
-            .into(),
-            age,
-            names,
-            images,
-        ]),
-        "daemonsets" => row([
-            name,
-            number(value, "status.desiredNumberScheduled"),
-            number(value, "status.currentNumberScheduled"),
-            number(value, "status.numberReady"),
-            number(value, "status.updatedNumberScheduled"),
-            number(value, "status.numberAvailable"),
-            labels(value, "spec.template.spec.nodeSelector"),
-            age,
-            names,
-            images,
-            selector(value, "spec.selector"),
-        ]),
-        "jobs" => row([
-            name,
-            job_status(value).into(),
-            completions(value).into(),
-            duration(value, now).into(),
-            age,
-            names,
-            images,
-            selector(value, "spec.selector"),
-        ]),
         "cronjobs" => {
             let [names, images] =
                 names_and_images(value, "spec.jobTemplate.spec.template.spec.containers");
@@ -88,33 +87,36 @@ pub(super) fn cells(plural: &str, value: &Value, now: Timestamp) -> Option<Vec<V
                 "" => "<none>".to_owned(),
                 time => since(time, now),
             };
-            row([
-                name,
+            let (schedule, zone) = (
                 text(value, "spec.schedule").into(),
                 or(value, "spec.timeZone", "<none>"),
+            );
+            let active = list(value, "status.active").len().into();
+            let chosen = selector(value, "spec.jobTemplate.spec.selector");
+            row([
+                name,
+                schedule,
+                zone,
                 suspended(value),
-                list(value, "status.active").len().into(),
+                active,
                 last.into(),
                 age,
                 names,
                 images,
-                selector(value, "spec.jobTemplate.spec.selector"),
+                chosen,
             ])
         }
-        "horizontalpodautoscalers" => row([
-            name,
-            format!(
-                "{}/{}",
-                text(value, "spec.scaleTargetRef.kind"),
-                text(value, "spec.scaleTargetRef.name")
-            )
-            .into(),
-            metrics(value).into(),
-            int(value, "spec.minReplicas").map_or("<unset>".into(), |n| n.to_string().into()),
-            number(value, "spec.maxReplicas"),
-            number(value, "status.currentReplicas"),
-            age,
-        ]),
+        "horizontalpodautoscalers" => {
+            let target = &value["spec"]["scaleTargetRef"];
+            let target = format!("{}/{}", text(target, "kind"), text(target, "name")).into();
+            let least =
+                int(value, "spec.minReplicas").map_or("<unset>".into(), |n| n.to_string().into());
+            let (most, found) = (
+                number(value, "spec.maxReplicas"),
+                number(value, "status.currentReplicas"),
+            );
+            row([name, target, metrics(value).into(), least, most, found, age])
+        }
         _ => None,
     }
 }

@@ -3,7 +3,9 @@
 mod names;
 
 use std::collections::HashMap;
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
+
+use serde_json::Value;
 
 use crate::schema::Schema;
 use crate::table::Column;
@@ -43,6 +45,8 @@ pub struct Resource {
     pub scale: Option<ScalePaths>,
     /// Fields of a custom resource that field selectors may name, with a leading dot as in its definition.
     pub selectable_fields: Vec<String>,
+    /// The schema of a custom resource as its definition states it.
+    pub open_api: Option<Arc<Value>>,
 }
 
 /// A subresource, as `status`.
@@ -236,6 +240,7 @@ fn resource(
         columns: Vec::new(),
         scale: None,
         selectable_fields: Vec::new(),
+        open_api: None,
     }
 }
 

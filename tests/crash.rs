@@ -100,6 +100,7 @@ impl House {
             self.sandbox.run_root().join("containers"),
             self.sandbox.data_root().join("containers"),
             self.sandbox.data_root().join("image/snapshots"),
+            self.sandbox.data_root().join("scratch"),
         ] {
             for entry in fs::read_dir(&folder).into_iter().flatten().flatten() {
                 add("folder", &entry.path().display().to_string());

@@ -48,8 +48,8 @@ async fn build(call: Call) -> Outcome {
         Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, format!("{what}: {e}"))
     };
     let context = tempfile::Builder::new()
-        .prefix("wharf-build-")
-        .tempdir()
+        .prefix("build-")
+        .tempdir_in(call.api.engine.scratch())
         .map_err(|e| failed("make a folder for the context", &e))?;
     let mut request = request(&call.query, &call.parts.headers)?;
     request.context = context.path().to_owned();

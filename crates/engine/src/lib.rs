@@ -91,6 +91,9 @@ pub struct Engine {
     pub(crate) inner: Arc<Inner>,
 }
 
+/// Name of the folder for files in the making.
+const SCRATCH: &str = "scratch";
+
 /// What all clones of an engine share.
 #[derive(Debug)]
 pub(crate) struct Inner {
@@ -132,6 +135,12 @@ impl Engine {
         engine.recover().await?;
         Ok(engine)
     }
+
+    /// A private folder for files in the making: empty after a start, on the disk of the data root.
+    pub fn scratch(&self) -> PathBuf {
+        self.inner.config.data_root.join(SCRATCH)
+    }
+
     /// Past events since a time (kept: the last 1,000), then new ones as they happen. Times in nanoseconds since 1970.
     pub fn events(
         &self,
@@ -151,6 +160,7 @@ impl Engine {
 }
 impl Inner {
     fn load(config: Config, images: wharf_image::Images, net: wharf_net::Net) -> Result<Inner> {
+        empty_scratch(&config.data_root.join(SCRATCH))?;
         Ok(Inner {
             id: identity(&config.data_root)?,
             machine: info::Machine::explore(),
@@ -169,6 +179,17 @@ impl Inner {
             net,
         })
     }
+}
+
+/// Whatever an earlier run was at work on there is of no use to anybody.
+fn empty_scratch(folder: &std::path::Path) -> Result<()> {
+    use std::os::unix::fs::DirBuilderExt;
+    let _ = std::fs::remove_dir_all(folder);
+    let mut private = std::fs::DirBuilder::new();
+    private.mode(0o700).recursive(true);
+    private
+        .create(folder)
+        .map_err(error_from::io(format!("make {}", folder.display())))
 }
 
 /// Made once for a data root.

@@ -16,8 +16,8 @@ struct Resource {
     verbs: BTreeSet<String>,
 }
 
-/// Reads the OpenAPI v2 document and writes both tables.
-pub fn generate(document: Option<&str>) -> Result {
+/// Reads the OpenAPI v2 document and writes its tables; with the folder of the sources, that of protobuf fields too.
+pub fn generate(document: Option<&str>, sources: Option<&str>) -> Result {
     let path = document.ok_or("name the OpenAPI v2 document of Kubernetes (swagger.json)")?;
     let text = std::fs::read(path).map_err(|e| format!("read {path}: {e}"))?;
     let document: Value = serde_json::from_slice(&text).map_err(|e| format!("{path}: {e}"))?;
@@ -27,7 +27,8 @@ pub fn generate(document: Option<&str>) -> Result {
     };
     std::fs::create_dir_all(&folder).map_err(|e| format!("make {}: {e}", folder.display()))?;
     write("resources.tsv", resources(&document))?;
-    write("schemas.jsonl", schemas(&document))
+    write("schemas.jsonl", schemas(&document))?;
+    crate::proto::generate(sources, &folder)
 }
 
 /// One line for each resource and subresource of a version that is generally available.

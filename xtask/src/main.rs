@@ -7,6 +7,7 @@ mod demo;
 mod images;
 mod kinds;
 mod packages;
+mod proto;
 mod test;
 
 use std::process::{Command, ExitCode};
@@ -22,7 +23,7 @@ Commands:
   test     Install what is needed and run all tests
   check    Check the layers of the crates, the heads of the files and the length of functions
   images   Make the test images from Debian packages
-  kinds    Make the table of Kubernetes kinds from an OpenAPI v2 document (`kinds SWAGGER.json`)
+  kinds    Make the table of Kubernetes kinds (`kinds SWAGGER.json [SOURCES/staging/src/k8s.io]`)
   build    Build the one-file release binary (prints its path)
   bench    Measure Wharf side by side with runc, crun and Docker";
 
@@ -37,7 +38,10 @@ fn main() -> ExitCode {
         }
         Some("build") => build::release().map(|path| println!("{}", path.display())),
         Some("bench") => test::bench(&args[1..]),
-        Some("kinds") => kinds::generate(args.get(1).map(String::as_str)),
+        Some("kinds") => kinds::generate(
+            args.get(1).map(String::as_str),
+            args.get(2).map(String::as_str),
+        ),
         _ => Err(USAGE.to_owned()),
     };
     match outcome {

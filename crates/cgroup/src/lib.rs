@@ -10,6 +10,7 @@ mod file;
 mod hierarchy;
 mod oom;
 mod stats;
+pub mod systemd;
 mod v1;
 mod v2;
 

@@ -320,7 +320,7 @@ fn or_max(value: i64) -> String {
 }
 
 /// The specification counts memory and swap together; version 2 counts swap alone.
-fn swap_alone(limit: Option<i64>, sum: i64) -> Result<String> {
+pub(crate) fn swap_alone(limit: Option<i64>, sum: i64) -> Result<String> {
     match limit {
         _ if sum < 0 => Ok("max".into()),
         Some(limit) if limit > 0 && sum >= limit => Ok((sum - limit).to_string()),
@@ -334,12 +334,12 @@ fn swap_alone(limit: Option<i64>, sum: i64) -> Result<String> {
 }
 
 /// Shares of 2 to 262144 → weight of 1 to 10000, the middle (1024 → 39) as everywhere.
-fn weight_of_shares(shares: u64) -> u64 {
+pub(crate) fn weight_of_shares(shares: u64) -> u64 {
     1 + (shares.clamp(2, 262_144) - 2) * 9999 / 262_142
 }
 
 /// Weight of 10 to 1000 → 1 to 10000.
-fn io_weight(weight: u16) -> u64 {
+pub(crate) fn io_weight(weight: u16) -> u64 {
     1 + (u64::from(weight.clamp(10, 1000)) - 10) * 9999 / 990
 }
 

@@ -27,12 +27,17 @@ impl Sources {
     pub fn open(spec: &Spec, bundle: &Path, plan: &Plan) -> Result<Sources> {
         // An ordinary user's creator has fewer rights than the container's root: nothing is to be opened for it.
         let foreign = plan.is_private(namespace::USER) && crate::has_root();
+        let root = crate::init::rootfs::root_path(spec, bundle);
         let mounts = spec.mounts().as_deref().unwrap_or_default();
         let open = |mount: &Mount| {
             let options = Options::parse(mount.options().as_deref().unwrap_or_default());
             let bind = options.bind.is_some() || mount.typ().as_deref() == Some("bind");
             let mapped = options.idmap.is_some() || has_mappings(mount);
+            // What lies in the container's own root is what the mounts before have made of it.
+            let source = mount.source().as_deref();
+            let inside = source.is_some_and(|source| bundle.join(source).starts_with(&root));
             match (bind, mapped) {
+                (true, false) if inside => Ok(None),
                 (false, true) => Err(invalid(mount, "only bind mounts can have mapped IDs")),
                 (true, _) if foreign || mapped => {
                     let tree = open_source(mount, bundle, &options)?;

@@ -9,6 +9,7 @@ use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
 use super::args::{Flag, Parsed};
 use super::state::{self, NewFolder, Record};
+use super::systemd::{self, Scope};
 use super::{Command, Failure, Global, Outcome, failed, protect};
 use crate::{CreateRequest, Created, Gate, Stdio};
 
@@ -127,10 +128,35 @@ impl Bundle {
         folder: &NewFolder,
         gate: Gate,
     ) -> Outcome<Created> {
+        if !global.systemd {
+            check_group(global, &crate::cgroup_path(&self.spec, parsed.id()))?;
+            let created = self.create_placed(global, parsed, folder, gate)?;
+            self.record(parsed, folder, &created, None)?;
+            return Ok(created);
+        }
+        let scope = Scope::start(global, &self.spec, parsed.id())?;
+        let text = systemd::place(&self.text, scope.group())?;
+        let placed = Bundle {
+            path: self.path.clone(),
+            spec: state::parse_spec_warned(&text)?.0,
+            text,
+        };
+        let created = placed.create_placed(global, parsed, folder, gate)?;
+        placed.record(parsed, folder, &created, Some(scope.keep()))?;
+        Ok(created)
+    }
+
+    /// Makes the container in the control group that the configuration names.
+    fn create_placed(
+        &self,
+        global: &Global,
+        parsed: &Parsed,
+        folder: &NewFolder,
+        gate: Gate,
+    ) -> Outcome<Created> {
         // Before there is a process: whoever finds this folder without a state can clean up by it.
         state::write(&folder.path.join("config.json"), &self.text, 0o600)?;
         self.warn_of_ambient(global);
-        check_group(global, &crate::cgroup_path(&self.spec, parsed.id()))?;
         let linux = self.spec.linux().as_ref();
         if let Some(seccomp) = linux.and_then(|linux| linux.seccomp().as_ref()) {
             let flags = crate::seccomp::flags(seccomp);
@@ -174,6 +200,17 @@ impl Bundle {
                 .pty
                 .take_if(|_| parsed.get("console-socket").is_some()),
         )?;
+        Ok(created)
+    }
+
+    /// Writes the state, by which the container is one.
+    fn record(
+        &self,
+        parsed: &Parsed,
+        folder: &NewFolder,
+        created: &Created,
+        unit: Option<String>,
+    ) -> Outcome<()> {
         let record = Record {
             pid: created.pid,
             start_ticks: state::start_ticks(created.pid)
@@ -181,12 +218,12 @@ impl Bundle {
             bundle: self.path.clone(),
             created: super::log::rfc3339(SystemTime::now(), true),
             no_new_keyring: parsed.has("no-new-keyring"),
+            unit,
         };
         let text = serde_json::to_vec(&record)
             .map_err(|e| Failure::new(format!("write the state: {e}")))?;
         state::write(&folder.path.join("state.json"), &text, 0o600)?;
-        write_pid_file(parsed, created.pid)?;
-        Ok(created)
+        write_pid_file(parsed, created.pid)
     }
 }
 

@@ -68,7 +68,7 @@ fn remove_unfinished(folder: &std::path::Path, id: &str) -> Outcome {
 }
 
 /// SIGKILL, and waits for the end.
-fn end(container: &Container) -> Outcome<()> {
+pub fn end(container: &Container) -> Outcome<()> {
     let Some(init) = container.init() else {
         return Ok(());
     };
@@ -100,13 +100,19 @@ fn await_end(pidfd: BorrowedFd<'_>) -> Outcome<bool> {
 
 /// Removes all that is left of a container whose init has ended. The state goes last: what fails can be tried again.
 pub fn destroy(global: &Global, container: &Container) -> Outcome<()> {
-    if let Ok(group) = container.cgroup() {
-        if !has_own_pids(container) {
-            // With a PID namespace they have died with init.
-            group
-                .kill_all()
-                .map_err(cgroup_failed("kill the container's processes"))?;
-        }
+    let group = container.cgroup();
+    if let Ok(group) = &group
+        && !has_own_pids(container)
+    {
+        // With a PID namespace they have died with init.
+        group
+            .kill_all()
+            .map_err(cgroup_failed("kill the container's processes"))?;
+    }
+    if let Some(unit) = &container.record.unit {
+        wharf_cgroup::systemd::stop(unit).map_err(cgroup_failed("remove the scope"))?;
+    }
+    if let Ok(group) = group {
         group
             .delete()
             .map_err(cgroup_failed("remove the control group"))?;

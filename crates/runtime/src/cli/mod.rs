@@ -21,6 +21,7 @@ mod run;
 mod spec;
 mod start;
 mod state;
+mod systemd;
 mod terminal;
 mod update;
 
@@ -90,6 +91,8 @@ struct Global {
     root: PathBuf,
     /// Named by the caller, who takes it to be there.
     root_given: bool,
+    /// Control groups are systemd's to make.
+    systemd: bool,
     log: Log,
 }
 
@@ -102,7 +105,10 @@ const GLOBAL_FLAGS: &[Flag] = &[
         "folder of the containers' state (/run/wharf/runtime)",
     ),
     Flag::value("criu", "accepted and ignored: there are no checkpoints"),
-    Flag::switch("systemd-cgroup", "not supported: groups are made directly"),
+    Flag::switch(
+        "systemd-cgroup",
+        "control groups are made by systemd: cgroupsPath is \"slice:prefix:name\"",
+    ),
     Flag::value(
         "rootless",
         "accepted and ignored: an ordinary user is known by its ID",
@@ -184,6 +190,7 @@ fn dispatch(args: Vec<OsString>, log: &mut Log) -> Outcome {
             .get("root")
             .map_or_else(crate::default_root, PathBuf::from),
         root_given: parsed.get("root").is_some(),
+        systemd: parsed.has("systemd-cgroup"),
         log: log.clone(),
     };
     if parsed.has("version") {
@@ -194,11 +201,6 @@ fn dispatch(args: Vec<OsString>, log: &mut Log) -> Outcome {
         print(&help())?;
         return Ok(0);
     };
-    if parsed.has("systemd-cgroup") {
-        return Err(Failure::new(
-            "--systemd-cgroup is not supported: give the container a path below the cgroup file system (cgroupfs)",
-        ));
-    }
     if name == "help" || name == "h" || parsed.has("help") {
         print(&help())?;
         return Ok(0);

@@ -57,7 +57,10 @@ fn run(global: &Global, parsed: &Parsed) -> Outcome {
         .inspect_err(|_| bundle.after_failure(global, parsed.id()))?;
     let container = Container::open(global, parsed.id())?;
     folder.keep();
-    start::poststart_hooks(global, &container);
+    if let Err(failure) = start::poststart_hooks(&container) {
+        delete::destroy(global, &container)?;
+        return Err(failure);
+    }
     let pidfd = created.pidfd.try_clone();
     let pidfd = pidfd.map_err(failed("keep the container's process"))?;
     let pid = created.pid;

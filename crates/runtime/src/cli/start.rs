@@ -49,18 +49,25 @@ fn start(global: &Global, parsed: &Parsed) -> Outcome {
     let started = await_exec(&Channel::from(socket));
     state::remove_gate(&container);
     started?;
-    poststart_hooks(global, &container);
+    poststart_hooks(&container)?;
     Ok(0)
 }
 
-/// Runs the hooks after the start; one that fails is reported and changes nothing (runtime-spec, "Lifecycle" 9).
-pub fn poststart_hooks(global: &Global, container: &Container) {
+/// Runs the hooks after the start; the first that fails stops the container (runtime-spec, "Lifecycle" 9).
+pub fn poststart_hooks(container: &Container) -> Outcome<()> {
     let listed = container.spec.hooks().as_ref();
     let list = listed.and_then(|listed| listed.poststart().as_ref());
-    run_reported(global, list, &container.hook_state(Status::Running));
+    let Some(list) = list else { return Ok(()) };
+    let state = container.hook_state(Status::Running);
+    let done = hooks::run_all("poststart", list.iter(), &state, None);
+    if done.is_err() {
+        // The hook's failure is what is told.
+        let _ = super::delete::end(container);
+    }
+    Ok(done?)
 }
 
-/// Runs the hooks after the end, in the same way.
+/// Runs the hooks after the end; one that fails is reported and changes nothing.
 pub fn poststop_hooks(global: &Global, container: &Container) {
     let listed = container.spec.hooks().as_ref();
     let list = listed.and_then(|listed| listed.poststop().as_ref());

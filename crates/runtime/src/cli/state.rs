@@ -52,6 +52,9 @@ pub struct Record {
     /// The caller's session keyring was kept.
     #[serde(default)]
     pub no_new_keyring: bool,
+    /// Unit of systemd's that has the container's control group.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unit: Option<String>,
 }
 
 /// runc's four words.

@@ -125,6 +125,10 @@ fn update(global: &Global, parsed: &Parsed) -> Outcome {
     };
     let resources: LinuxResources = serde_json::from_value(changes.clone())
         .map_err(|e| Failure::new(format!("the resources are not valid: {e}")))?;
+    if let Some(unit) = &container.record.unit {
+        wharf_cgroup::systemd::update(unit, &resources)
+            .map_err(cgroup_failed("update the container"))?;
+    }
     container
         .cgroup()?
         .apply(&resources)

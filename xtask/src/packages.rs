@@ -33,6 +33,7 @@ pub const FOR_TESTS: &[Need] = &[
     ("containerd", "containerd"),
     ("podman", "podman"),
     ("conmon", "conmon"),
+    ("etcd-server", "etcd"),
 ];
 
 /// Installs those packages whose program is missing.

@@ -84,6 +84,16 @@ pub enum Error {
         #[source]
         source: Box<redb::Error>,
     },
+    /// etcd did not do what it was asked for. Whether a write was done is not known.
+    #[error("{operation} {object} in etcd: {why}; make sure that a majority of its members is up")]
+    Etcd {
+        /// What was tried.
+        operation: &'static str,
+        /// On what.
+        object: String,
+        /// In etcd's words.
+        why: String,
+    },
     /// A folder or file of the store could not be used.
     #[error("{operation} {path}")]
     File {

@@ -1,4 +1,4 @@
-//! A revisioned key-value store with watch: embedded in one file (redb) behind a trait that other stores can implement.
+//! A revisioned key-value store with watch: embedded in one file (redb), or on etcd, behind one trait.
 //!
 //! Every write gets the next revision. A write is acknowledged only after it is durable, and is seen by readers and
 //! watchers only after that, in the order of revisions, each once. This crate knows nothing of what the values mean.
@@ -6,6 +6,7 @@
 
 mod embedded;
 mod error;
+mod etcd;
 mod record;
 mod snapshot;
 mod state;
@@ -19,6 +20,7 @@ use bytes::Bytes;
 
 pub use embedded::{Embedded, Options};
 pub use error::{Error, Result};
+pub use etcd::{Etcd, EtcdOptions};
 pub use watch::Watch;
 
 /// Number of a committed write; grows by one with each, and never goes back.

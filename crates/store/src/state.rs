@@ -79,6 +79,11 @@ impl State {
         });
     }
 
+    /// Revisions up to this one brought nothing more.
+    pub fn advance(&mut self, revision: Revision) {
+        self.revision = self.revision.max(revision);
+    }
+
     pub fn announce_progress(&mut self) {
         let revision = self.revision;
         self.watchers.retain(|_, queues| {

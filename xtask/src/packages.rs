@@ -34,6 +34,7 @@ pub const FOR_TESTS: &[Need] = &[
     ("podman", "podman"),
     ("conmon", "conmon"),
     ("etcd-server", "etcd"),
+    ("uidmap", "newuidmap"),
 ];
 
 /// Installs those packages whose program is missing.

@@ -1,133 +1,21 @@
 //! The command line as a caller uses it: words, exit codes, states, terminals. The steps were first taken with runc.
 #![allow(clippy::unwrap_used)]
 
+mod case;
+
 use std::fs;
 use std::io::{IoSliceMut, Read, Write};
 use std::mem::MaybeUninit;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::symlink;
 use std::os::unix::net::UnixListener;
-use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 
-use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags};
-use rustix::process::{Pid, PidfdFlags};
 use rustix::pty::OpenptFlags;
 use serde_json::{Value, json};
 
-/// A bundle, a state root, and one container; all of it goes with the value.
-struct Case {
-    folder: tempfile::TempDir,
-    id: String,
-}
-
-impl Case {
-    fn new(args: &[&str]) -> Case {
-        let folder = tempfile::tempdir().unwrap();
-        let root = folder.path().join("rootfs");
-        for name in ["bin", "dev", "proc", "sys", "tmp", "etc"] {
-            fs::create_dir_all(root.join(name)).unwrap();
-        }
-        fs::copy("/bin/busybox", root.join("bin/busybox"))
-            .expect("install the package busybox-static");
-        for applet in ["sh", "true", "cat", "id", "echo", "sleep", "stty", "dd"] {
-            symlink("busybox", root.join("bin").join(applet)).unwrap();
-        }
-        let name = folder.path().file_name().unwrap().to_string_lossy();
-        let id = format!("cli-{}", name.trim_start_matches('.'));
-        let case = Case { folder, id };
-        case.configure(|spec| spec["process"]["args"] = json!(args));
-        case
-    }
-
-    fn configure(&self, change: impl FnOnce(&mut Value)) {
-        let path = self.folder.path().join("config.json");
-        let mut spec = match fs::read(&path) {
-            Ok(text) => serde_json::from_slice(&text).unwrap(),
-            Err(_) => {
-                let mut spec = serde_json::to_value(wharf_runtime::default_spec()).unwrap();
-                spec["process"]["terminal"] = json!(false);
-                spec["linux"]["cgroupsPath"] = json!(format!("/wharf-runtime-cli/{}", self.id));
-                spec
-            }
-        };
-        change(&mut spec);
-        fs::write(path, spec.to_string()).unwrap();
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
-    }
-
-    fn command(&self, words: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_wharf-runtime"));
-        command
-            .arg("--root")
-            .arg(self.path("state"))
-            .args(words)
-            .current_dir(self.folder.path())
-            .stdin(Stdio::null());
-        command
-    }
-
-    /// Exit code, standard output, standard error. Output goes through files: a container left running must not keep
-    /// a pipe open.
-    fn call(&self, words: &[&str]) -> (i32, String, String) {
-        let (out, err) = (self.path("out"), self.path("err"));
-        let status = self
-            .command(words)
-            .stdout(fs::File::create(&out).unwrap())
-            .stderr(fs::File::create(&err).unwrap())
-            .status()
-            .unwrap();
-        (
-            status.code().unwrap(),
-            fs::read_to_string(out).unwrap(),
-            fs::read_to_string(err).unwrap(),
-        )
-    }
-
-    fn good(&self, words: &[&str]) -> String {
-        let (code, out, err) = self.call(words);
-        assert_eq!(code, 0, "{words:?}: {err}");
-        out
-    }
-
-    fn refused(&self, words: &[&str], code: i32, message: &str) {
-        let (found, _, err) = self.call(words);
-        assert!(err.contains(message), "{words:?}: {err}");
-        assert_eq!(found, code, "{words:?}: {err}");
-    }
-
-    fn state(&self) -> Value {
-        serde_json::from_str(&self.good(&["state", &self.id])).unwrap()
-    }
-
-    fn status(&self) -> String {
-        self.state()["status"].as_str().unwrap().to_owned()
-    }
-
-    fn init(&self) -> OwnedFd {
-        let pid = i32::try_from(self.state()["pid"].as_i64().unwrap()).unwrap();
-        rustix::process::pidfd_open(Pid::from_raw(pid).unwrap(), PidfdFlags::empty()).unwrap()
-    }
-}
-
-impl Drop for Case {
-    fn drop(&mut self) {
-        let _ = self.command(&["delete", "--force", &self.id]).output();
-    }
-}
-
-fn await_end(init: &OwnedFd) {
-    let limit = Timespec {
-        tv_sec: 10,
-        tv_nsec: 0,
-    };
-    let ended = rustix::event::poll(&mut [PollFd::new(init, PollFlags::IN)], Some(&limit)).unwrap();
-    assert_eq!(ended, 1, "the container goes on");
-}
+use case::{Case, await_end};
 
 #[test]
 fn a_container_goes_from_created_to_deleted() {
@@ -211,7 +99,11 @@ fn what_does_not_exist_is_refused_in_runcs_words() {
         "flag provided but not defined: -bogus",
     );
     case.refused(&["create"], 1, "requires exactly 1 argument(s)");
-    case.refused(&["--systemd-cgroup", "run", "x"], 1, "cgroupfs");
+    case.refused(
+        &["--systemd-cgroup", "run", "x"],
+        1,
+        "expected cgroupsPath to be of format",
+    );
 }
 
 #[test]
@@ -243,7 +135,11 @@ fn a_signal_to_run_is_the_containers() {
         .unwrap();
     let mut ready = [0; 6];
     run.stdout.as_mut().unwrap().read_exact(&mut ready).unwrap();
-    rustix::process::kill_process(Pid::from_child(&run), rustix::process::Signal::TERM).unwrap();
+    rustix::process::kill_process(
+        rustix::process::Pid::from_child(&run),
+        rustix::process::Signal::TERM,
+    )
+    .unwrap();
     assert_eq!(run.wait().unwrap().code(), Some(5));
 }
 
@@ -492,7 +388,7 @@ fn spec_and_features_are_json() {
     let spec: Value = serde_json::from_slice(&fs::read(case.path("config.json")).unwrap()).unwrap();
     assert_eq!(spec["root"]["path"], "rootfs");
     let features: Value = serde_json::from_str(&case.good(&["features"])).unwrap();
-    assert_eq!(features["linux"]["cgroup"]["systemd"], false);
+    assert_eq!(features["linux"]["cgroup"]["systemd"], true);
     let version: Output = case.command(&["--version"]).output().unwrap();
     assert!(
         String::from_utf8(version.stdout)
@@ -628,71 +524,17 @@ fn containers_share_a_user_namespace() {
     assert_eq!(words, ["0", "0", "100000", "65536"]);
 }
 
-/// The runtime's program and a bundle for an ordinary user.
-fn as_ordinary_user(case: &Case, words: &[&str]) -> (bool, String) {
-    const USER: &str = "65534";
-    let own = Command::new("chown")
-        .args(["-R", &format!("{USER}:{USER}")])
-        .arg(case.folder.path())
-        .status();
-    assert!(own.unwrap().success());
-    // Not a pipe: a container that waits to be started holds the streams of its creation.
-    let file = case.path("said");
-    let said = fs::File::create(&file).unwrap();
-    let status = Command::new("timeout")
-        .args([
-            "60",
-            "setpriv",
-            "--reuid",
-            USER,
-            "--regid",
-            USER,
-            "--clear-groups",
-        ])
-        .arg(case.path("runtime"))
-        .arg("--root")
-        .arg(case.path("state"))
-        .args(words)
-        .current_dir(case.folder.path())
-        .stdin(Stdio::null())
-        .stdout(said.try_clone().unwrap())
-        .stderr(said)
-        .status()
-        .unwrap();
-    (status.success(), fs::read_to_string(file).unwrap())
-}
-
 #[test]
-fn an_ordinary_user_runs_containers() {
-    let case = Case::new(&["/bin/true"]);
-    let copied = Command::new("cp")
-        .arg(env!("CARGO_BIN_EXE_wharf-runtime"))
-        .arg(case.path("runtime"))
-        .status();
-    assert!(copied.unwrap().success());
-    fs::remove_file(case.path("config.json")).unwrap();
-    let call = |words: &[&str]| {
-        let (done, said) = as_ordinary_user(&case, words);
-        assert!(done, "{words:?}: {said}");
-        said
-    };
-    call(&["spec", "--rootless"]);
-    case.configure(|spec| {
-        spec["process"]["terminal"] = json!(false);
-        spec["process"]["args"] = json!(["/bin/sh", "-c", "id -u; cat /proc/self/uid_map"]);
-    });
-    let out = call(&["run", &case.id]);
-    let words: Vec<&str> = out.split_whitespace().collect();
-    assert_eq!(words, ["0", "0", "65534", "1"]);
-    case.configure(|spec| {
-        spec["process"]["args"] = json!(["/bin/sh", "-c", "sleep 1000 <&- >&- 2>&-"])
-    });
-    call(&["create", &case.id]);
-    call(&["start", &case.id]);
-    assert!(call(&["exec", &case.id, "/bin/id"]).contains("uid=0"));
-    let init = case.init();
-    call(&["kill", &case.id, "KILL"]);
-    await_end(&init);
-    call(&["delete", &case.id]);
-    assert_eq!(call(&["list", "--quiet"]), "");
+fn a_hook_that_fails_after_the_start_stops_the_container() {
+    let case = Case::new(&["/bin/sleep", "1000"]);
+    case.configure(|spec| spec["hooks"]["poststart"] = json!([{"path": "/bin/false"}]));
+    case.refused(
+        &["run", "-d", &case.id],
+        1,
+        "error running poststart hook #0",
+    );
+    case.refused(&["state", &case.id], 1, "container does not exist");
+    case.good(&["create", &case.id]);
+    case.refused(&["start", &case.id], 1, "error running poststart hook #0");
+    assert_eq!(case.status(), "stopped");
 }

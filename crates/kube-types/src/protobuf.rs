@@ -111,6 +111,22 @@ pub fn encode_watch_event(kind: &str, object: &Value) -> Result<Vec<u8>, Protobu
     Ok(out)
 }
 
+/// The fields of a message whose empty value is not written, those of inner messages that are its own included.
+pub(crate) fn omitted_when_zero(message: &str) -> Vec<&'static str> {
+    let mut found = Vec::new();
+    for field in fields::of(message).unwrap_or_default() {
+        match field.kind {
+            fields::Type::Message(inner) if field.name.is_empty() => {
+                found.extend(omitted_when_zero(inner))
+            }
+            fields::Type::Message(_) => {}
+            _ if field.keeps_zero || field.count != fields::Count::One => {}
+            _ => found.push(field.name),
+        }
+    }
+    found
+}
+
 /// The message of a kind; those of the API machinery are in every group.
 fn message_name(api_version: &str, kind: &str) -> Option<String> {
     let (group, version) = split_api_version(api_version);

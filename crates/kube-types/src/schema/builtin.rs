@@ -45,6 +45,7 @@ impl Definition {
                 Err(_) => Node::default(),
             };
             special(self.name, &mut node);
+            node.omitted_when_zero = crate::protobuf::omitted_when_zero(self.name);
             node
         })
     }

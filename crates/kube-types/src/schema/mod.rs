@@ -112,6 +112,8 @@ pub struct Node {
     pub preserve_unknown: bool,
     /// An object with apiVersion, kind and metadata.
     pub embedded_resource: bool,
+    /// Fields whose empty value (no text, zero, false) means the same as their absence.
+    pub omitted_when_zero: Vec<&'static str>,
     /// The default.
     pub default: Option<Value>,
     /// The schema as given, for the checks on values that only custom resources have.

@@ -62,13 +62,16 @@ fn drop_unknown(
     });
 }
 
-/// Drops nulls, and empty lists and maps where they mean the same as nothing, and writes amounts and times in their
+/// Drops nulls, and empty texts, lists and maps where they mean the same as nothing, and writes amounts and times in their
 /// canonical form, as decoding into the original's types does. For built-in kinds.
 pub fn normalize(schema: &Schema, value: &mut Value) {
     match value {
         Value::Object(map) => {
             map.retain(|name, value| match value {
                 Value::Null => schema.kind == Kind::Any,
+                Value::Bool(false) => !is_omitted(schema, name),
+                Value::String(text) if text.is_empty() => !is_omitted(schema, name),
+                Value::Number(number) if number.as_i64() == Some(0) => !is_omitted(schema, name),
                 Value::Array(items) if items.is_empty() => keeps_empty(schema, name),
                 // An empty map of entries is nothing; an empty object is a choice that was made (`emptyDir: {}`).
                 Value::Object(entries) if entries.is_empty() => schema
@@ -90,6 +93,10 @@ pub fn normalize(schema: &Schema, value: &mut Value) {
         Value::String(_) | Value::Number(_) => canonical(schema.format, value),
         _ => {}
     }
+}
+
+fn is_omitted(schema: &Schema, name: &str) -> bool {
+    schema.omitted_when_zero.contains(&name)
 }
 
 /// Amounts and times are stored in one form, however they were written.

@@ -92,12 +92,13 @@ fn wrong_types_are_told_like_the_original() {
 fn nulls_and_empty_lists_vanish_and_choices_stay() {
     let mut value = json!({"metadata": {"labels": {}, "name": "a"},
         "spec": {"containers": [], "volumes": [], "nodeName": null, "tolerations": [], "x": [],
-            "securityContext": {}}});
+            "nodeName": "", "hostNetwork": false, "priority": 0, "runtimeClassName": "", "securityContext": {}}});
     prune(&pod(), &mut value);
     normalize(&pod(), &mut value);
     assert_eq!(
         value,
-        json!({"metadata": {"name": "a"}, "spec": {"containers": [], "securityContext": {}}})
+        json!({"metadata": {"name": "a"}, "spec": {"containers": [], "priority": 0, "runtimeClassName": "",
+            "securityContext": {}}})
     );
 }
 

@@ -8,6 +8,7 @@ use crate::object;
 use crate::quantity::Quantity;
 
 pub(super) fn create(pod: &mut Value) {
+    selectors_from_label_keys(pod);
     let mut status = json!({"phase": "Pending", "qosClass": quality_of_service(pod)});
     if !object::list(pod, "spec.schedulingGates").is_empty() {
         status["conditions"] = json!([{
@@ -17,6 +18,67 @@ pub(super) fn create(pod: &mut Value) {
         }]);
     }
     pod["status"] = status;
+}
+
+/// Terms that name label keys select by the pod's own values of them.
+fn selectors_from_label_keys(pod: &mut Value) {
+    const REQUIRED: &str = "requiredDuringSchedulingIgnoredDuringExecution";
+    const PREFERRED: &str = "preferredDuringSchedulingIgnoredDuringExecution";
+    let labels = pod["metadata"]["labels"].clone();
+    let Some(spec) = pod.get_mut("spec") else {
+        return;
+    };
+    for constraint in items_mut(spec, "topologySpreadConstraints") {
+        by_own_labels(constraint, &labels);
+    }
+    for sort in ["podAffinity", "podAntiAffinity"] {
+        let Some(affinity) = spec.get_mut("affinity").and_then(|a| a.get_mut(sort)) else {
+            continue;
+        };
+        for term in items_mut(affinity, REQUIRED) {
+            by_own_labels(term, &labels);
+        }
+        for weighted in items_mut(affinity, PREFERRED) {
+            if let Some(term) = weighted.get_mut("podAffinityTerm") {
+                by_own_labels(term, &labels);
+            }
+        }
+    }
+}
+
+fn items_mut<'a>(value: &'a mut Value, field: &str) -> impl Iterator<Item = &'a mut Value> {
+    value
+        .get_mut(field)
+        .and_then(Value::as_array_mut)
+        .into_iter()
+        .flatten()
+}
+
+fn by_own_labels(term: &mut Value, labels: &Value) {
+    // Without a selector a term selects nothing, and keys don't change that.
+    if !term["labelSelector"].is_object() {
+        return;
+    }
+    for (field, operator) in [("matchLabelKeys", "In"), ("mismatchLabelKeys", "NotIn")] {
+        let keys: Vec<String> = object::list(term, field)
+            .iter()
+            .filter_map(Value::as_str)
+            .map(str::to_owned)
+            .collect();
+        for key in keys {
+            let Some(value) = labels.get(&key) else {
+                continue;
+            };
+            let condition = json!({"key": key, "operator": operator, "values": [value]});
+            let selector = object::object_mut(term, "labelSelector");
+            let conditions = selector
+                .entry("matchExpressions")
+                .or_insert_with(|| json!([]));
+            if let Some(conditions) = conditions.as_array_mut() {
+                conditions.push(condition);
+            }
+        }
+    }
 }
 
 /// `Guaranteed`, `Burstable` or `BestEffort`, by the requests and limits for cpu and memory.

@@ -143,3 +143,15 @@ fn the_status_of_a_custom_object_is_apart() {
         json!({"metadata": {"generation": 2}, "spec": {"a": 2}, "status": {"b": 1}})
     );
 }
+
+#[test]
+fn label_keys_become_conditions() {
+    let mut pod = json!({"metadata": {"labels": {"h": "1"}}, "spec": {"containers": [], "topologySpreadConstraints": [
+        {"labelSelector": {"matchLabels": {"a": "b"}}, "matchLabelKeys": ["h", "none"]}, {"matchLabelKeys": ["h"]}]}});
+    prepare_create(find("", "v1", "pods").unwrap(), &mut pod);
+    assert_eq!(
+        pod["spec"]["topologySpreadConstraints"],
+        json!([{"labelSelector": {"matchLabels": {"a": "b"}, "matchExpressions": [{"key": "h", "operator": "In", "values": ["1"]}]},
+            "matchLabelKeys": ["h", "none"]}, {"matchLabelKeys": ["h"]}])
+    );
+}

@@ -5,6 +5,7 @@ mod daemon;
 mod embedded;
 mod notify;
 mod registry;
+mod server;
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -23,6 +24,7 @@ fn main() -> ExitCode {
         Some("runtime") => wharf_runtime::cli::main(args[1..].to_vec()),
         Some("daemon") => daemon::main(&args[1..]),
         Some("registry") => registry::main(&args[1..]),
+        Some("server") => server::main(&args[1..]),
         _ => client(args),
     };
     ExitCode::from(u8::try_from(code & 0xff).unwrap_or(1))

@@ -1,0 +1,37 @@
+//! The Kubernetes API server: REST and watch, authentication, authorisation, admission and custom resources over a store.
+//!
+//! Objects are bytes from the store to the client; only what changes an object reads it. Knows nothing of nodes and
+//! containers.
+#![forbid(unsafe_code)]
+
+mod admission;
+mod api;
+mod authn;
+mod authz;
+mod body;
+mod bootstrap;
+mod cache;
+mod call;
+mod certificates;
+mod clock;
+mod controllers;
+mod convert;
+mod discovery;
+mod dispatch;
+mod handle;
+mod https;
+mod info;
+mod kubeconfig;
+mod metrics;
+mod nonresource;
+mod object;
+mod object_request;
+mod output;
+mod random;
+mod registry;
+mod serve;
+mod server;
+mod verbs;
+mod yaml;
+
+pub use server::{Config, Error, Server, database, snapshot};

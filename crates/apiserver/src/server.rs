@@ -1,0 +1,289 @@
+//! A server in one piece: opened on a data root, then served until it is told to end.
+
+use std::future::Future;
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::ServerConfig;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use wharf_store::{Embedded, Options, Store};
+
+use crate::api::Api;
+use crate::authn::jwt::SigningKey;
+use crate::authn::service_account::Issuer;
+use crate::authn::{Authenticator, MASTERS};
+use crate::cache::Caches;
+use crate::certificates::{Authority, Subject, lasting_key, write_file};
+use crate::dispatch::Follower;
+use crate::registry::Registry;
+use crate::{bootstrap, certificates, controllers, kubeconfig, serve};
+
+/// How often certificates are looked at for renewal.
+const RENEWAL_EVERY: Duration = Duration::from_secs(12 * 3600);
+const ISSUER: &str = "https://kubernetes.default.svc.cluster.local";
+
+/// How a server is to run.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Folder of everything that lasts.
+    pub data_root: PathBuf,
+    /// Where to listen.
+    pub listen: SocketAddr,
+    /// Where to write the administrator's kubeconfig besides the data root.
+    pub kubeconfig_out: Option<PathBuf>,
+}
+
+/// Why a server can't run.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The store.
+    #[error("open the store")]
+    Store(#[from] wharf_store::Error),
+    /// Keys and certificates.
+    #[error("prepare keys and certificates")]
+    Certificates(#[from] certificates::Error),
+    /// TLS.
+    #[error("prepare TLS")]
+    Tls(#[from] rustls::Error),
+    /// The signing key of service account tokens.
+    #[error(
+        "read the key of service account tokens: {0}; move the file away to have a new one made"
+    )]
+    SigningKey(String),
+    /// The address.
+    #[error("listen on {address}: choose another with --listen")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// What every cluster has could not be made.
+    #[error("make the default objects: {0}")]
+    Bootstrap(String),
+}
+
+/// An open server.
+#[derive(Debug)]
+pub struct Server {
+    api: Arc<Api>,
+    listener: TcpListener,
+    address: SocketAddr,
+    tls: watch::Sender<Arc<ServerConfig>>,
+    config: Config,
+}
+
+fn keys_folder(config: &Config) -> PathBuf {
+    config.data_root.join("pki")
+}
+
+/// The store's file in a data root.
+pub fn database(data_root: &Path) -> PathBuf {
+    data_root.join("store.redb")
+}
+
+fn hosts(address: SocketAddr) -> Vec<String> {
+    let mut hosts: Vec<String> = [
+        "localhost",
+        "kubernetes",
+        "kubernetes.default",
+        "kubernetes.default.svc",
+        "kubernetes.default.svc.cluster.local",
+        "127.0.0.1",
+        "::1",
+        "10.96.0.1",
+    ]
+    .map(str::to_owned)
+    .into();
+    let name = rustix::system::uname();
+    let name = name.nodename().to_string_lossy().into_owned();
+    let plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '.';
+    if !name.is_empty() && name.chars().all(plain) && !hosts.contains(&name) {
+        hosts.push(name);
+    }
+    let own = match address.ip() {
+        ip if ip.is_unspecified() => outward(),
+        ip => Some(ip),
+    };
+    if let Some(ip) = own
+        .map(|ip| ip.to_string())
+        .filter(|ip| !hosts.contains(ip))
+    {
+        hosts.push(ip);
+    }
+    hosts
+}
+
+/// The address from which this machine talks to others; nothing is sent.
+fn outward() -> Option<IpAddr> {
+    let socket = std::net::UdpSocket::bind("0.0.0.0:0").ok()?;
+    socket.connect("192.0.2.1:9").ok()?;
+    Some(socket.local_addr().ok()?.ip())
+}
+
+fn subject(address: SocketAddr) -> Subject {
+    Subject {
+        name: "kube-apiserver".to_owned(),
+        hosts: hosts(address),
+        ..Subject::default()
+    }
+}
+
+impl Server {
+    /// Opens store, keys and address, and makes what is missing. Blocks for the store's opening.
+    ///
+    /// # Errors
+    /// What can't be opened, and what to do.
+    pub async fn open(config: Config) -> Result<Self, Error> {
+        let listener = TcpListener::bind(config.listen);
+        let listener = listener.await.map_err(|source| Error::Listen {
+            address: config.listen,
+            source,
+        })?;
+        let address = listener.local_addr().unwrap_or(config.listen);
+        let store = Embedded::open(&database(&config.data_root), Options::default())?;
+        let store: Arc<dyn Store> = Arc::new(store);
+        let keys = keys_folder(&config);
+        make_private(&keys)?;
+        let authority = Arc::new(Authority::open(&keys, "ca", "wharf-ca")?);
+        let front = Authority::open(&keys, "front-proxy-ca", "wharf-front-proxy-ca")?;
+        let proxy = Subject {
+            name: "front-proxy-client".to_owned(),
+            ..Subject::default()
+        };
+        front.keep(&keys, "front-proxy-client", &proxy)?;
+        let pair = authority.keep(&keys, "server", &subject(address))?;
+        let tls = serve::tls(&pair, &authority.pem)?;
+        let authenticator = authenticator(&config, &keys)?;
+        let describe = |caches: &Caches| {
+            // Describing is a side effect of making a registry.
+            let _ = Registry::new(caches, Vec::new(), 0);
+        };
+        let (caches, follower) = Follower::open(&*store, describe).await?;
+        let registry = controllers::registry(&caches, 1);
+        tokio::spawn(follower.run(store.clone(), caches.clone()));
+        let api = Arc::new(Api::new(store, caches, registry, authenticator, authority));
+        let server = Self {
+            api,
+            listener,
+            address,
+            tls: watch::Sender::new(tls),
+            config,
+        };
+        let outside = match address.ip() {
+            ip if ip.is_unspecified() => outward().unwrap_or(IpAddr::from([127, 0, 0, 1])),
+            ip => ip,
+        };
+        bootstrap::run(&server.api, address.port(), &outside.to_string())
+            .await
+            .map_err(|status| Error::Bootstrap(status.message))?;
+        server.write_kubeconfig()?;
+        controllers::start(&server.api);
+        Ok(server)
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The administrator's kubeconfig in the data root.
+    pub fn kubeconfig(&self) -> PathBuf {
+        self.config.data_root.join("admin.kubeconfig")
+    }
+
+    fn write_kubeconfig(&self) -> Result<(), Error> {
+        let subject = Subject {
+            name: "kubernetes-admin".to_owned(),
+            organisations: vec![MASTERS.to_owned()],
+            hosts: Vec::new(),
+        };
+        let authority = &self.api.authority;
+        let pair = authority.keep(&keys_folder(&self.config), "admin", &subject)?;
+        let ip = match self.address.ip() {
+            ip if ip.is_unspecified() => IpAddr::from([127, 0, 0, 1]),
+            ip => ip,
+        };
+        let url = format!("https://{}", SocketAddr::new(ip, self.address.port()));
+        let text = kubeconfig::write(&url, &authority.pem, "kubernetes-admin", &pair);
+        write_file(&self.kubeconfig(), text.as_bytes(), 0o600)?;
+        if let Some(path) = &self.config.kubeconfig_out {
+            write_file(path, text.as_bytes(), 0o600)?;
+        }
+        Ok(())
+    }
+
+    /// Serves until `shutdown`.
+    pub async fn serve(self, shutdown: impl Future<Output = ()>) {
+        let config = self.tls.subscribe();
+        let renewal = self.renew();
+        let serving = serve::serve(self.api.clone(), self.listener, config, shutdown);
+        tokio::pin!(renewal);
+        tokio::select! {
+            () = serving => {}
+            () = &mut renewal => {}
+        }
+    }
+
+    /// Looks at the server's certificate from time to time; connections from then on get the new one.
+    fn renew(&self) -> impl Future<Output = ()> + use<> {
+        let (api, address, tls) = (self.api.clone(), self.address, self.tls.clone());
+        let keys = keys_folder(&self.config);
+        async move {
+            loop {
+                tokio::time::sleep(RENEWAL_EVERY).await;
+                let renewed = api.authority.keep(&keys, "server", &subject(address));
+                let config = renewed.map_err(|e| e.to_string()).and_then(|pair| {
+                    serve::tls(&pair, &api.authority.pem).map_err(|e| e.to_string())
+                });
+                match config {
+                    Ok(config) => {
+                        tls.send_replace(config);
+                    }
+                    Err(error) => tracing::error!(%error, "renew the server's certificate"),
+                }
+            }
+        }
+    }
+}
+
+fn make_private(folder: &Path) -> Result<(), Error> {
+    use std::os::unix::fs::DirBuilderExt;
+    let made = std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(folder);
+    made.map_err(|source| {
+        Error::Certificates(certificates::Error::File {
+            operation: "make the folder",
+            path: folder.to_owned(),
+            source,
+        })
+    })
+}
+
+fn authenticator(config: &Config, keys: &Path) -> Result<Authenticator, Error> {
+    let key = lasting_key(keys, "service-account")?;
+    let key = SigningKey::from_pkcs8(&key.serialize_der()).map_err(Error::SigningKey)?;
+    let issuer = Issuer {
+        url: ISSUER.to_owned(),
+        audience: ISSUER.to_owned(),
+        key,
+    };
+    // The file is optional.
+    let tokens = std::fs::read_to_string(config.data_root.join("tokens.csv")).unwrap_or_default();
+    Ok(Authenticator::new(issuer, &tokens))
+}
+
+/// Writes a copy of a stopped server's store.
+///
+/// # Errors
+/// The store can't be opened, as when the server runs, or the copy can't be written.
+pub fn snapshot(data_root: &Path, to: &Path) -> Result<u64, Error> {
+    let store = Embedded::open(&database(data_root), Options::default())?;
+    Ok(store.snapshot(to)?)
+}

@@ -35,6 +35,8 @@ pub const FOR_TESTS: &[Need] = &[
     ("conmon", "conmon"),
     ("etcd-server", "etcd"),
     ("uidmap", "newuidmap"),
+    ("qemu-system-x86", "qemu-system-x86_64"),
+    ("binutils", "strip"),
 ];
 
 /// Installs those packages whose program is missing.

@@ -91,6 +91,10 @@ fn compile(rules: &[LinuxDeviceCgroup]) -> Vec<Instruction> {
     // The last rule that matches decides, so it is asked first.
     for rule in rules.iter().rev() {
         code.extend(match_rule(rule));
+        if kind(rule).is_none() {
+            // It matches everything, and the kernel refuses a program with instructions that nothing leads to.
+            return code;
+        }
     }
     code.extend(answer(false));
     code
@@ -261,6 +265,20 @@ mod tests {
             "any block device may be made"
         );
         assert!(!run(&code, BLOCK, ACCESS_READ, 8, 0), "but not read");
+    }
+
+    #[test]
+    fn the_kernel_takes_every_program() {
+        let all = |allow| rule(serde_json::json!({"allow": allow, "access": "rwm"}));
+        let one = rule(serde_json::json!({"allow": true, "type": "c", "major": 1, "access": "r"}));
+        for rules in [
+            vec![],
+            vec![all(false)],
+            vec![all(true), one.clone()],
+            vec![one.clone(), all(false), one, all(true)],
+        ] {
+            load_device_program(&compile(&rules)).unwrap();
+        }
     }
 
     #[test]

@@ -313,7 +313,7 @@ impl OwnedCgroup {
         if let Some(resources) = resources {
             owned
                 .group()
-                .apply(&device_rules::with_defaults(resources))
+                .apply(&device_rules::enforceable(resources))
                 .map_err(|source| Error::Cgroup { path, source })?;
         }
         Ok(owned)

@@ -18,6 +18,17 @@ const ALLOWED: &[(LinuxDeviceType, Option<i64>, Option<i64>, &str)] = &[
     (LinuxDeviceType::C, Some(136), ANY, "rwm"),
 ];
 
+/// The resources as they can be put on a control group by this user. Rules for devices are root's to make; an ordinary
+/// user's container has no devices but those that it had before, for it can make no nodes.
+pub fn enforceable(resources: &LinuxResources) -> LinuxResources {
+    if crate::has_root() {
+        return with_defaults(resources);
+    }
+    let mut resources = resources.clone();
+    resources.set_devices(None);
+    resources
+}
+
 /// The resources with these rules behind the configured ones, which they are exceptions from. Without any configured
 /// rule, everything but these devices is forbidden.
 pub fn with_defaults(resources: &LinuxResources) -> LinuxResources {

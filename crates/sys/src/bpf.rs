@@ -20,6 +20,7 @@ pub struct Instruction {
 const PROG_LOAD: libc::c_int = 5;
 const PROG_ATTACH: libc::c_int = 8;
 const TYPE_CGROUP_DEVICE: u32 = 15;
+const ALLOW_MULTI: u32 = 2;
 const ATTACH_CGROUP_DEVICE: u32 = 6;
 
 /// Loads a program of type `BPF_PROG_TYPE_CGROUP_DEVICE`; the kernel verifies it.
@@ -61,7 +62,8 @@ pub fn load_device_program(instructions: &[Instruction]) -> io::Result<OwnedFd> 
     Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
 }
 
-/// Puts a device program on a control group of version 2, in place of the one it had.
+/// Puts a device program on a control group of version 2, beside those that are on it and those that its members may put
+/// on groups below it: an access needs the consent of all.
 pub fn attach_device_program(cgroup: BorrowedFd<'_>, program: BorrowedFd<'_>) -> io::Result<()> {
     #[repr(C)]
     struct Attach {
@@ -74,7 +76,7 @@ pub fn attach_device_program(cgroup: BorrowedFd<'_>, program: BorrowedFd<'_>) ->
         target: cgroup.as_raw_fd() as u32,
         program: program.as_raw_fd() as u32,
         kind: ATTACH_CGROUP_DEVICE,
-        flags: 0,
+        flags: ALLOW_MULTI,
     };
     // SAFETY: the structure is the beginning of bpf_attr for PROG_ATTACH, holds integers only, and its size is passed.
     let result = unsafe {

@@ -3,10 +3,12 @@
 #![forbid(unsafe_code)]
 
 pub mod archive;
+pub mod cpio;
 pub mod debian;
 pub mod images;
 pub mod process;
 pub mod sandbox;
+pub mod virtual_machine;
 
 use std::path::PathBuf;
 

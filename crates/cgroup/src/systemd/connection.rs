@@ -111,7 +111,9 @@ impl Connection {
     fn greet(&mut self) -> io::Result<()> {
         let user = rustix::process::geteuid().as_raw().to_string();
         let hex: String = user.bytes().map(|byte| format!("{byte:02x}")).collect();
-        write!(self.socket, "\0AUTH EXTERNAL {hex}\r\n")?;
+        // In one piece, and messages only after the answer: systemd leaves unread what came together with BEGIN.
+        let greeting = format!("\0AUTH EXTERNAL {hex}\r\nBEGIN\r\n");
+        self.socket.write_all(greeting.as_bytes())?;
         let mut line = Vec::new();
         while !line.ends_with(b"\r\n") {
             let mut byte = [0];
@@ -121,10 +123,10 @@ impl Connection {
                 return Err(io::ErrorKind::InvalidData.into());
             }
         }
-        if !line.starts_with(b"OK ") {
-            return Err(io::ErrorKind::PermissionDenied.into());
+        match line.starts_with(b"OK ") {
+            true => Ok(()),
+            false => Err(io::ErrorKind::PermissionDenied.into()),
         }
-        self.socket.write_all(b"BEGIN\r\n")
     }
 
     /// From now on the ends of jobs are told.

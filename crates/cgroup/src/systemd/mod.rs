@@ -83,8 +83,9 @@ impl Unit {
         let mut list = self.base(pid);
         if let Some(resources) = resources {
             list.extend(properties::of_resources(resources, version()?)?);
-            let rules = resources.devices().as_deref().unwrap_or_default();
-            list.extend(properties::of_devices(rules));
+            if let Some(rules) = resources.devices() {
+                list.extend(properties::of_devices(rules));
+            }
         }
         for (name, text) in annotations {
             list.push(properties::of_annotation(name, text).ok_or_else(|| {

@@ -31,7 +31,7 @@ impl Scope {
         let path = path.and_then(|path| path.to_str()).unwrap_or_default();
         let unit = Unit::parse(path, id).map_err(cgroup_failed("name the scope"))?;
         let resources = linux.and_then(|linux| linux.resources().as_ref());
-        let resources = resources.map(device_rules::with_defaults);
+        let resources = resources.map(device_rules::enforceable);
         let annotations: Vec<(&str, &str)> = spec
             .annotations()
             .iter()

@@ -56,7 +56,7 @@ impl Case {
     }
 
     pub fn command(&self, words: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_wharf-runtime"));
+        let mut command = Command::new(program());
         command
             .arg("--root")
             .arg(self.path("state"))
@@ -107,6 +107,12 @@ impl Case {
         let pid = i32::try_from(self.state()["pid"].as_i64().unwrap()).unwrap();
         rustix::process::pidfd_open(Pid::from_raw(pid).unwrap(), PidfdFlags::empty()).unwrap()
     }
+}
+
+/// The program: as it was built, or as the virtual machine has it.
+fn program() -> PathBuf {
+    std::env::var_os("WHARF_RUNTIME")
+        .map_or_else(|| env!("CARGO_BIN_EXE_wharf-runtime").into(), PathBuf::from)
 }
 
 impl Drop for Case {

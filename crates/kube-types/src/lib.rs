@@ -15,6 +15,7 @@
 #![forbid(unsafe_code)]
 
 pub mod apply;
+pub mod cel;
 pub mod crd;
 pub mod defaults;
 pub mod field;

@@ -33,6 +33,7 @@ pub const FOR_TESTS: &[Need] = &[
     ("containerd", "containerd"),
     ("podman", "podman"),
     ("conmon", "conmon"),
+    ("python3-pip", "pip3"),
     ("etcd-server", "etcd"),
     ("uidmap", "newuidmap"),
     ("qemu-system-x86", "qemu-system-x86_64"),

@@ -11,6 +11,7 @@ pub fn test(args: &[String]) -> Result {
     packages::install(packages::FOR_TESTS)?;
     check::check()?;
     images::make(build::debug)?;
+    wharf_testkit::kubectl::install();
     let mut command = cargo();
     if has_nextest() {
         command.args(["nextest", "run", "--workspace", "--no-fail-fast"]);

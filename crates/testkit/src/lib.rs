@@ -6,6 +6,7 @@ pub mod archive;
 pub mod cpio;
 pub mod debian;
 pub mod images;
+pub mod kubectl;
 pub mod process;
 pub mod sandbox;
 pub mod virtual_machine;

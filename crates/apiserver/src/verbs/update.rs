@@ -148,6 +148,7 @@ async fn once(
         value: mut new,
         noted,
     } = made;
+    drop_empty(&mut new);
     let resource = &call.kind.resource;
     // The name in an object can't be changed by a patch either: validation compares it.
     match call.subresource.as_str() {
@@ -171,6 +172,22 @@ async fn once(
         return Ok(record.clone());
     }
     write::replace(call, record, new).await
+}
+
+/// Empty lists and maps of the metadata are the same as none, and are kept as none.
+fn drop_empty(value: &mut Value) {
+    let meta = object::metadata_mut(value);
+    for field in ["labels", "annotations", "ownerReferences", "finalizers"] {
+        let empty = match meta.get(field) {
+            Some(Value::Array(list)) => list.is_empty(),
+            Some(Value::Object(map)) => map.is_empty(),
+            Some(Value::Null) => true,
+            _ => false,
+        };
+        if empty {
+            meta.shift_remove(field);
+        }
+    }
 }
 
 /// The last finalizer is gone: the object goes with it.

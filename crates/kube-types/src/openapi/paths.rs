@@ -11,6 +11,7 @@ struct Target<'a> {
     version: &'a str,
     kind: &'a str,
     definition: String,
+    custom: bool,
 }
 
 /// Adds the paths of a resource and its subresources.
@@ -28,6 +29,7 @@ pub(super) fn add(resource: &Resource, form: Form, paths: &mut Map<String, Value
         version: &resource.version,
         kind: &resource.kind,
         definition: schemas::name(resource),
+        custom: resource.custom,
     };
     let collection = if resource.namespaced {
         format!("{base}/namespaces/{{namespace}}/{plural}")
@@ -90,6 +92,7 @@ fn subresource<'a>(resource: &Resource, sub: &'a Subresource) -> Target<'a> {
         version: &sub.version,
         kind: &sub.kind,
         definition,
+        custom: resource.custom,
     }
 }
 
@@ -133,7 +136,7 @@ fn operation(method: &str, verb: &str, target: &Target<'_>, form: Form) -> Value
     }
     if form == Form::V2 {
         let types = if method == "patch" {
-            json!(PATCHES)
+            json!(patches(target))
         } else {
             json!(["*/*"])
         };
@@ -150,6 +153,16 @@ const PATCHES: [&str; 4] = [
     "application/strategic-merge-patch+json",
     "application/apply-patch+yaml",
 ];
+
+/// Custom kinds have no patch strategies: clients look here before they send a strategic merge patch.
+fn patches(target: &Target<'_>) -> Vec<&'static str> {
+    let strategic = |t: &&str| !t.contains("strategic");
+    let all = PATCHES.iter().copied();
+    match target.custom {
+        true => all.filter(strategic).collect(),
+        false => all.collect(),
+    }
+}
 
 fn body(
     method: &str,
@@ -170,7 +183,7 @@ fn body(
         return;
     }
     let types: &[&str] = if method == "patch" {
-        &PATCHES
+        &patches(target)
     } else {
         &["*/*"]
     };

@@ -1,0 +1,154 @@
+//! A server of one's own for a test, and kubectl pointed at it.
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+
+use tempfile::TempDir;
+use wharf_testkit::kubectl;
+use wharf_testkit::process::{Ran, run, run_with_input};
+
+/// A server on a free port of loopback. It ends with the test.
+pub struct House {
+    folder: TempDir,
+    child: Child,
+}
+
+impl House {
+    /// A server on an empty data root.
+    pub fn open() -> House {
+        kubectl::install();
+        let folder = tempfile::Builder::new()
+            .prefix("wharf-server-")
+            .tempdir()
+            .unwrap();
+        let child = start(&folder.path().join("data"), &folder.path().join("log"));
+        House { folder, child }
+    }
+
+    /// SIGKILL, then a new server on the same data root.
+    pub fn restart(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+        self.child = start(&self.data_root(), &self.folder.path().join("log"));
+    }
+
+    /// The server's folder.
+    pub fn data_root(&self) -> PathBuf {
+        self.folder.path().join("data")
+    }
+
+    /// The test's folder.
+    pub fn folder(&self) -> PathBuf {
+        self.folder.path().to_owned()
+    }
+
+    /// kubectl, pointed at the server.
+    pub fn kubectl(&self) -> Command {
+        let mut command = Command::new("timeout");
+        command
+            .arg("60")
+            .arg(kubectl::program())
+            .arg("--kubeconfig")
+            .arg(self.data_root().join("admin.kubeconfig"))
+            .arg("--cache-dir")
+            .arg(self.folder.path().join("cache"))
+            .env("HOME", self.folder.path());
+        command
+    }
+
+    /// A kubeconfig with the server but without a user.
+    pub fn bare_kubeconfig(&self) -> PathBuf {
+        let whole = fs::read_to_string(self.data_root().join("admin.kubeconfig")).unwrap();
+        let bare: String = whole
+            .lines()
+            .filter(|line| !line.contains("client-"))
+            .map(|line| format!("{line}\n"))
+            .collect();
+        let path = self.folder.path().join("bare.kubeconfig");
+        fs::write(&path, bare.replace("  user:\n", "  user: {}\n")).unwrap();
+        path
+    }
+
+    /// Runs kubectl.
+    #[track_caller]
+    pub fn try_run(&self, line: &str) -> Ran {
+        run(self.kubectl().args(words(line)))
+    }
+
+    /// Runs kubectl, which must succeed.
+    #[track_caller]
+    pub fn run(&self, line: &str) -> String {
+        self.try_run(line).ok().to_owned()
+    }
+
+    /// Runs kubectl, which must fail.
+    #[track_caller]
+    pub fn fails(&self, line: &str) -> String {
+        self.try_run(line).failed()
+    }
+
+    /// Runs kubectl with something on standard input.
+    #[track_caller]
+    pub fn with_input(&self, line: &str, input: &str) -> Ran {
+        run_with_input(self.kubectl().args(words(line)), input.as_bytes())
+    }
+
+    /// `kubectl apply -f -`, which must succeed.
+    #[track_caller]
+    pub fn apply(&self, text: &str) -> String {
+        self.with_input("apply -f -", text).ok().to_owned()
+    }
+
+    /// A field of an object by JSONPath.
+    #[track_caller]
+    pub fn field(&self, object: &str, path: &str) -> String {
+        self.run(&format!("get {object} -o jsonpath={{{path}}}"))
+    }
+}
+
+impl Drop for House {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if std::thread::panicking() {
+            let log = fs::read_to_string(self.folder.path().join("log")).unwrap_or_default();
+            eprintln!("--- the server's log ---\n{log}");
+        }
+    }
+}
+
+/// Words of a line; single quotes keep one together.
+fn words(line: &str) -> Vec<String> {
+    let mut out = Vec::new();
+    for (index, part) in line.split('\'').enumerate() {
+        if index % 2 == 1 {
+            out.push(part.to_owned());
+        } else {
+            out.extend(part.split_whitespace().map(str::to_owned));
+        }
+    }
+    out
+}
+
+fn start(data: &std::path::Path, log: &std::path::Path) -> Child {
+    let log = fs::File::options()
+        .create(true)
+        .append(true)
+        .open(log)
+        .unwrap();
+    let mut child = Command::new(env!("CARGO_BIN_EXE_wharf"))
+        .args(["server", "--listen", "127.0.0.1:0", "--data-root"])
+        .arg(data)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(log)
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    // The second line is the last thing that is said before requests are served.
+    let said: Vec<String> = lines.by_ref().take(2).map(|l| l.unwrap()).collect();
+    assert_eq!(said.len(), 2, "the server ended: {said:?}");
+    child
+}

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
+use crate::cel::Rules;
 use crate::object::{at, list, text};
 use crate::resources::{Resource, ScalePaths, Subresource};
 use crate::schema::Schema;
@@ -90,6 +91,9 @@ fn resource(definition: &Value, version: &Value) -> Resource {
             .iter()
             .map(|f| text(f, "jsonPath").to_owned())
             .collect(),
+        rules: at(version, "schema.openAPIV3Schema")
+            .and_then(Rules::of)
+            .map(Arc::new),
         open_api: at(version, "schema.openAPIV3Schema").cloned().map(Arc::new),
     };
     add_subresources(&mut resource, version);

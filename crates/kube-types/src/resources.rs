@@ -7,6 +7,7 @@ use std::sync::{Arc, LazyLock};
 
 use serde_json::Value;
 
+use crate::cel::Rules;
 use crate::schema::Schema;
 use crate::table::Column;
 
@@ -45,6 +46,8 @@ pub struct Resource {
     pub scale: Option<ScalePaths>,
     /// Fields of a custom resource that field selectors may name, with a leading dot as in its definition.
     pub selectable_fields: Vec<String>,
+    /// The rules of a custom resource, if it has any.
+    pub rules: Option<Arc<Rules>>,
     /// The schema of a custom resource as its definition states it.
     pub open_api: Option<Arc<Value>>,
 }
@@ -240,6 +243,7 @@ fn resource(
         columns: Vec::new(),
         scale: None,
         selectable_fields: Vec::new(),
+        rules: None,
         open_api: None,
     }
 }

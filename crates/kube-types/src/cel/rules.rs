@@ -290,7 +290,12 @@ impl Run {
                 self.budget.give_back(portion);
                 return;
             }
-            Ok(Value::Bool(false)) => self.message(rule, &variables, &mut portion),
+            Ok(Value::Bool(false)) => {
+                let detail = self.message(rule, &variables, &mut portion);
+                self.budget.give_back(portion);
+                self.errors.push(broken(rules, rule, value, detail, path));
+                return;
+            }
             Ok(other) => format!(
                 "rule gives a {} and no bool: {}",
                 other.type_name(),
@@ -304,24 +309,8 @@ impl Run {
             Err(error) => format!("{error} evaluating rule: {}", rule.program.text().trim()),
         };
         self.budget.give_back(portion);
-        let named = rule
-            .field_path
-            .as_deref()
-            .unwrap_or_default()
-            .trim_start_matches('.');
-        let place = if named.is_empty() {
-            path
-        } else {
-            path.field(named)
-        };
-        let value = rules.type_name.as_str();
-        let error = match rule.kind {
-            FieldErrorKind::Forbidden => FieldError::forbidden(&place, detail),
-            FieldErrorKind::Required => FieldError::required(&place, detail),
-            FieldErrorKind::Duplicate => FieldError::duplicate(&place, value),
-            _ => FieldError::invalid(&place, value, detail),
-        };
-        self.errors.push(error);
+        self.errors
+            .push(FieldError::invalid(&path, rules.type_name.as_str(), detail));
     }
 
     fn message(
@@ -339,6 +328,32 @@ impl Run {
                 text.trim().to_owned()
             }
             _ => rule.message.clone(),
+        }
+    }
+}
+
+/// A rule that doesn't hold: a scalar is shown, an object or list is not.
+fn broken(rules: &Rules, rule: &Rule, value: &Json, detail: String, path: Path<'_>) -> FieldError {
+    let named = rule
+        .field_path
+        .as_deref()
+        .unwrap_or_default()
+        .trim_start_matches('.');
+    let place = if named.is_empty() {
+        path
+    } else {
+        path.field(named)
+    };
+    match rule.kind {
+        FieldErrorKind::Forbidden => FieldError::forbidden(&place, detail),
+        FieldErrorKind::Required => FieldError::required(&place, detail),
+        FieldErrorKind::Duplicate => FieldError::duplicate(&place, value.clone()),
+        _ => {
+            let mut error = FieldError::invalid(&place, value.clone(), detail);
+            if matches!(rules.type_name.as_str(), "object" | "array") {
+                error.value = None;
+            }
+            error
         }
     }
 }

@@ -219,7 +219,7 @@ fn rules_of_a_schema() {
         [
             "spec.min: Invalid value: \"integer\": min must not be above max"
                 .replace("integer", "object"),
-            "spec.namespace: Invalid value: \"string\": failed rule: self.size() < 5".to_owned(),
+            "spec.namespace: Invalid value: \"too long\": failed rule: self.size() < 5".to_owned(),
         ]
     );
     let lacking = object(json!({"min": 3}));
@@ -243,7 +243,7 @@ fn rules_of_changes() {
         broken(&rules, &new, Some(&old)),
         [
             "spec: Forbidden: was a",
-            "spec.ports[1].port: Invalid value: \"integer\": ports only grow",
+            "spec.ports[1].port: Invalid value: 9: ports only grow",
         ]
     );
     // What was wrong already and is not touched is let be.

@@ -4,6 +4,7 @@ use serde_json::Value;
 
 use super::faults::{Faults, Seen, label_selector};
 use super::names;
+use crate::cel::{Environment, Type, compile};
 use crate::field::{FieldError, Path};
 use crate::object::{at, int, list, same, text};
 
@@ -215,6 +216,7 @@ fn match_conditions(holder: &Value, path: &Path<'_>, out: &mut Vec<FieldError>) 
         if text(condition, "expression").trim().is_empty() {
             out.required(&here.field("expression"), "");
         }
+        expression(condition, "expression", &here, out);
         out.required_rule(&here.field("name"), name, names::qualified_name);
         if !name.is_empty() && seen.twice(name) {
             out.duplicate(&here.field("name"), name);
@@ -222,7 +224,52 @@ fn match_conditions(holder: &Value, path: &Path<'_>, out: &mut Vec<FieldError>) 
     }
 }
 
-/// A ValidatingAdmissionPolicy or MutatingAdmissionPolicy; its expressions are checked by whoever runs them.
+/// An expression of a policy must at least be one; what it speaks of is known when it is evaluated.
+fn expression(holder: &Value, field: &str, path: &Path<'_>, out: &mut Vec<FieldError>) {
+    const NAMES: [&str; 9] = [
+        "object",
+        "oldObject",
+        "request",
+        "params",
+        "namespaceObject",
+        "authorizer",
+        "variables",
+        "Object",
+        "JSONPatch",
+    ];
+    let source = text(holder, field);
+    if source.trim().is_empty() {
+        return;
+    }
+    let variables = NAMES.map(|name| (name, Type::Dyn));
+    if let Err(error) = compile(
+        source,
+        &Environment {
+            variables: &variables,
+        },
+    ) {
+        out.invalid(
+            &path.field(field),
+            source,
+            format!("compilation failed: {error}"),
+        );
+    }
+}
+
+fn variables(spec: &Value, path: &Path<'_>, out: &mut Vec<FieldError>) {
+    for (index, variable) in list(spec, "variables").iter().enumerate() {
+        let here = path.index(index);
+        if text(variable, "name").is_empty() {
+            out.required(&here.field("name"), "name is not specified");
+        }
+        if text(variable, "expression").trim().is_empty() {
+            out.required(&here.field("expression"), "expression is not specified");
+        }
+        expression(variable, "expression", &here, out);
+    }
+}
+
+/// A ValidatingAdmissionPolicy or MutatingAdmissionPolicy.
 pub fn policy(object: &Value, validating: bool, out: &mut Vec<FieldError>) {
     let (spec, path) = (&object["spec"], Path::new("spec"));
     out.one_of(
@@ -244,6 +291,7 @@ pub fn policy(object: &Value, validating: bool, out: &mut Vec<FieldError>) {
         }
     }
     match_conditions(spec, &path.field("matchConditions"), out);
+    variables(spec, &path.field("variables"), out);
     if let Some(kind) = at(spec, "paramKind") {
         let here = path.field("paramKind");
         for field in ["apiVersion", "kind"] {
@@ -273,6 +321,8 @@ pub fn policy(object: &Value, validating: bool, out: &mut Vec<FieldError>) {
         if text(rule, "expression").trim().is_empty() {
             out.required(&here.field("expression"), "expression is not specified");
         }
+        expression(rule, "expression", &here, out);
+        expression(rule, "messageExpression", &here, out);
         if text(rule, "message").contains('\n') {
             out.invalid(
                 &here.field("message"),

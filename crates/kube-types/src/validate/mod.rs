@@ -1,7 +1,7 @@
 //! What makes an object invalid: one file per kind or family of kinds, and one for what all have.
 //!
 //! The words, reasons and paths are those clients know from the original. Custom kinds are checked against their
-//! schema; their rules in CEL are not run here.
+//! schema and its rules.
 
 mod admission;
 mod batch;
@@ -21,7 +21,7 @@ mod workload;
 
 use serde_json::Value;
 
-use crate::field::FieldError;
+use crate::field::{FieldError, FieldErrorKind, Path};
 use crate::resources::Resource;
 
 /// Everything wrong with an object that is to be created. Defaults are filled in and the name generated before.
@@ -31,7 +31,7 @@ pub fn create(resource: &Resource, object: &Value) -> Vec<FieldError> {
     }
     let mut errors = meta::create(resource, object);
     if resource.custom {
-        errors.extend(crate::schema::check(&resource.schema, object));
+        custom(resource, object, None, &mut errors);
     } else if resource.is("", "pods") {
         pod::create(object, &mut errors);
     } else {
@@ -44,7 +44,7 @@ pub fn create(resource: &Resource, object: &Value) -> Vec<FieldError> {
 pub fn update(resource: &Resource, new: &Value, old: &Value) -> Vec<FieldError> {
     let mut errors = meta::update(new, old);
     if resource.custom {
-        errors.extend(crate::schema::check_update(&resource.schema, new, old));
+        custom(resource, new, Some(old), &mut errors);
         return errors;
     }
     change(resource, new, old, &mut errors);
@@ -55,7 +55,7 @@ pub fn update(resource: &Resource, new: &Value, old: &Value) -> Vec<FieldError> 
 pub fn status_update(resource: &Resource, new: &Value, old: &Value) -> Vec<FieldError> {
     let mut errors = meta::update(new, old);
     if resource.custom {
-        errors.extend(crate::schema::check_update(&resource.schema, new, old));
+        custom(resource, new, Some(old), &mut errors);
         return errors;
     }
     match (resource.group.as_str(), resource.plural.as_str()) {
@@ -69,6 +69,38 @@ pub fn status_update(resource: &Resource, new: &Value, old: &Value) -> Vec<Field
         _ => {}
     }
     errors
+}
+
+/// A custom object by its schema, and by its rules if its shape lets them run.
+fn custom(resource: &Resource, new: &Value, old: Option<&Value>, out: &mut Vec<FieldError>) {
+    let schema = &resource.schema;
+    let errors = match old {
+        Some(old) => crate::schema::check_update(schema, new, old),
+        None => crate::schema::check(schema, new),
+    };
+    let shapeless = errors.iter().any(|e| {
+        matches!(
+            e.kind,
+            FieldErrorKind::Required
+                | FieldErrorKind::TypeInvalid
+                | FieldErrorKind::TooLong
+                | FieldErrorKind::TooMany
+        )
+    });
+    out.extend(errors);
+    let Some(rules) = &resource.rules else {
+        return;
+    };
+    if shapeless {
+        let detail = "some validation rules were not checked because the object was invalid; correct the existing errors to complete validation";
+        out.push(FieldError::invalid(
+            &Path::new("<nil>"),
+            Value::Null,
+            detail,
+        ));
+    } else {
+        out.extend(rules.validate(new, old));
+    }
 }
 
 /// Everything wrong with what is written through another subresource: `approval`, `finalize`, `ephemeralcontainers`,

@@ -646,3 +646,37 @@ fn nothing_hostile_makes_a_check_fail() {
     }
     assert!(find("", "v1", "pods").is_some());
 }
+
+#[test]
+fn custom_objects_are_checked_by_schema_and_rules() {
+    let definition = json!({"spec": {"group": "x.io", "scope": "Cluster", "names": {"plural": "ws", "kind": "W"}, "versions": [{"name": "v1",
+        "served": true, "storage": true, "schema": {"openAPIV3Schema": {"type": "object", "properties": {"spec": {"type": "object",
+            "required": ["a"], "x-kubernetes-validations": [{"rule": "self.a < 10", "message": "too big"}],
+            "properties": {"a": {"type": "integer"}}}}}}}]}});
+    let resources = crate::crd::resources(&definition);
+    let told = |spec: Value, old: Option<Value>| -> Vec<String> {
+        let object =
+            |spec: Value| json!({"metadata": {"name": "w", "resourceVersion": "1"}, "spec": spec});
+        let found = match old {
+            None => create(&resources[0], &object(spec)),
+            Some(old) => update(&resources[0], &object(spec), &object(old)),
+        };
+        found.iter().map(ToString::to_string).collect()
+    };
+    assert_eq!(told(json!({"a": 1}), None), Vec::<String>::new());
+    assert_eq!(
+        told(json!({"a": 10}), None),
+        ["spec: Invalid value: too big"]
+    );
+    assert_eq!(
+        told(json!({"a": 10}), Some(json!({"a": 10}))),
+        Vec::<String>::new()
+    );
+    assert_eq!(
+        told(json!({}), None),
+        [
+            "spec.a: Required value",
+            "<nil>: Invalid value: null: some validation rules were not checked because the object was invalid; correct the existing errors to complete validation",
+        ]
+    );
+}

@@ -24,6 +24,7 @@ pub(super) fn root(schema: &Value, path: &Path<'_>, out: &mut Vec<FieldError>) {
         );
     }
     visit(schema, path, Place::Root, out);
+    out.extend(crate::cel::verify_rules(schema, path));
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -173,7 +174,6 @@ fn extensions(schema: &Value, path: &Path<'_>, out: &mut Vec<FieldError>) {
         }
     }
     list_type(schema, path, out);
-    rules(schema, path, out);
 }
 
 fn list_type(schema: &Value, path: &Path<'_>, out: &mut Vec<FieldError>) {
@@ -242,46 +242,6 @@ fn list_type(schema: &Value, path: &Path<'_>, out: &mut Vec<FieldError>) {
             let detail = "this property is in x-kubernetes-list-map-keys, so it must have a default or be a required property";
             out.required(&here.field("default"), detail);
         }
-    }
-}
-
-/// Rules in CEL: their form here, their meaning where they are run.
-fn rules(schema: &Value, path: &Path<'_>, out: &mut Vec<FieldError>) {
-    let place = path.field("x-kubernetes-validations");
-    for (index, rule) in list(schema, "x-kubernetes-validations").iter().enumerate() {
-        let here = place.index(index);
-        let (found, message) = (text(rule, "rule").trim(), rule["message"].as_str());
-        if found.is_empty() {
-            out.required(&here.field("rule"), "rule is not specified");
-        }
-        match message {
-            Some(message) if message.trim().is_empty() => {
-                out.invalid(
-                    &here.field("message"),
-                    message,
-                    "must be non-empty if specified",
-                );
-            }
-            Some(message) if message.contains('\n') => {
-                out.invalid(
-                    &here.field("message"),
-                    message,
-                    "must not contain line breaks",
-                );
-            }
-            None if found.contains('\n') => {
-                let detail = "message must be specified if rule contains line breaks";
-                out.required(&here.field("message"), detail);
-            }
-            _ => {}
-        }
-        let reasons = [
-            "FieldValueDuplicate",
-            "FieldValueForbidden",
-            "FieldValueInvalid",
-            "FieldValueRequired",
-        ];
-        out.optional_one_of(&here.field("reason"), &rule["reason"], &reasons);
     }
 }
 

@@ -225,9 +225,7 @@ fn rules_of_a_schema() {
     let said = broken(&rules, &lacking, None);
     assert_eq!(
         said,
-        [
-            "spec.min: Invalid value: \"object\": no such key: max evaluating rule: self.min <= self.max"
-        ]
+        ["spec: Invalid value: \"object\": no such key: max evaluating rule: self.min <= self.max"]
     );
 }
 

@@ -3,9 +3,12 @@
 //! They carry types, merge keys, kinds and parameters, which is what clients decide by; they carry no prose.
 
 mod paths;
+mod protobuf;
 mod schemas;
 
 use serde_json::{Map, Value, json};
+
+pub use protobuf::{MEDIA_TYPE, v2_protobuf};
 
 use crate::resources::Resource;
 

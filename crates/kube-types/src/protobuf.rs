@@ -7,7 +7,7 @@ mod decode;
 mod encode;
 mod fields;
 mod special;
-mod wire;
+pub(crate) mod wire;
 
 use serde_json::Value;
 

@@ -93,3 +93,24 @@ fn custom_kinds_are_described_too() {
         json!({"x-kubernetes-int-or-string": true})
     );
 }
+
+#[test]
+fn the_protobuf_form_has_every_definition() {
+    use crate::protobuf::wire::{Raw, next};
+    let all: Vec<&Resource> = builtin().iter().collect();
+    let document = v2(&all);
+    let bytes = v2_protobuf(&document);
+    let mut rest = bytes.as_slice();
+    let mut definitions = 0;
+    while let Some((number, raw)) = next(&mut rest).unwrap() {
+        if let (9, Raw::Bytes(mut inner)) = (number, raw) {
+            while next(&mut inner).unwrap().is_some() {
+                definitions += 1;
+            }
+        }
+    }
+    assert_eq!(
+        definitions,
+        document["definitions"].as_object().unwrap().len()
+    );
+}

@@ -4,14 +4,14 @@ use super::{ProtobufError, error};
 
 /// A field's raw value.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Raw<'a> {
+pub(crate) enum Raw<'a> {
     Varint(u64),
     Fixed64(u64),
     Fixed32(u32),
     Bytes(&'a [u8]),
 }
 
-pub(super) fn varint(out: &mut Vec<u8>, mut value: u64) {
+pub(crate) fn varint(out: &mut Vec<u8>, mut value: u64) {
     while value >= 0x80 {
         out.push((value as u8) | 0x80);
         value >>= 7;
@@ -19,25 +19,25 @@ pub(super) fn varint(out: &mut Vec<u8>, mut value: u64) {
     out.push(value as u8);
 }
 
-pub(super) fn tag(out: &mut Vec<u8>, number: u32, kind: u64) {
+pub(crate) fn tag(out: &mut Vec<u8>, number: u32, kind: u64) {
     varint(out, u64::from(number) << 3 | kind);
 }
 
 /// A field of bytes, text or a message.
-pub(super) fn bytes(out: &mut Vec<u8>, number: u32, value: &[u8]) {
+pub(crate) fn bytes(out: &mut Vec<u8>, number: u32, value: &[u8]) {
     tag(out, number, 2);
     varint(out, value.len() as u64);
     out.extend_from_slice(value);
 }
 
 /// A field of an integer or boolean.
-pub(super) fn integer(out: &mut Vec<u8>, number: u32, value: i64) {
+pub(crate) fn integer(out: &mut Vec<u8>, number: u32, value: i64) {
     tag(out, number, 0);
     varint(out, value as u64);
 }
 
 /// A field of a double.
-pub(super) fn double(out: &mut Vec<u8>, number: u32, value: f64) {
+pub(crate) fn double(out: &mut Vec<u8>, number: u32, value: f64) {
     tag(out, number, 1);
     out.extend_from_slice(&value.to_le_bytes());
 }
@@ -68,7 +68,7 @@ fn take<'a>(from: &mut &'a [u8], length: usize) -> Result<&'a [u8], ProtobufErro
 }
 
 /// The next field, or `None` at the end.
-pub(super) fn next<'a>(from: &mut &'a [u8]) -> Result<Option<(u32, Raw<'a>)>, ProtobufError> {
+pub(crate) fn next<'a>(from: &mut &'a [u8]) -> Result<Option<(u32, Raw<'a>)>, ProtobufError> {
     if from.is_empty() {
         return Ok(None);
     }

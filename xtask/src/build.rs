@@ -27,6 +27,12 @@ pub fn debug() -> Result<PathBuf> {
     Ok(wharf_testkit::workspace_dir().join("target/debug/wharf"))
 }
 
+/// Builds the program that does nothing but start a container, in the same way; returns its path.
+pub fn bare_start() -> Result<PathBuf> {
+    run(release_command().args(["-p", "wharf-runtime", "--example", "bare_start"]))?;
+    Ok(folder().join("examples/bare_start"))
+}
+
 /// Builds the example programs.
 pub fn examples() -> Result {
     build(&[
@@ -38,12 +44,17 @@ pub fn examples() -> Result {
 }
 
 fn build(packages: &[&str]) -> Result {
-    let mut command = cargo();
-    command
-        .args(["build", "--release", "--target", TARGET])
-        .env("CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUSTFLAGS", STATIC);
+    let mut command = release_command();
     for package in packages {
         command.args(["-p", package]);
     }
     run(&mut command)
+}
+
+fn release_command() -> std::process::Command {
+    let mut command = cargo();
+    command
+        .args(["build", "--release", "--target", TARGET])
+        .env("CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUSTFLAGS", STATIC);
+    command
 }

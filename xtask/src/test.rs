@@ -27,10 +27,12 @@ pub fn bench(args: &[String]) -> Result {
     packages::install(packages::FOR_TESTS)?;
     images::make(build::release)?;
     let wharf = crate::build::release()?;
+    let bare = crate::build::bare_start()?;
     run(cargo()
         .args(["bench", "-p", "wharf", "--bench", "side_by_side", "--"])
         .args(args)
-        .env("WHARF_BINARY", wharf))
+        .env("WHARF_BINARY", wharf)
+        .env("WHARF_BARE_START", bare))
 }
 
 fn has_nextest() -> bool {

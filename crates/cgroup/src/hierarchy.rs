@@ -1,6 +1,7 @@
 //! Where the controllers are mounted.
 
 use std::fs;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
@@ -50,6 +51,9 @@ const CONTROLLERS: &[&str] = &[
     "rdma",
 ];
 
+/// Of a usual list of mounts.
+const MOUNTS_BYTES: usize = 16 * 1024;
+
 /// Reads the mounts once: a machine does not change its layout while it runs.
 pub fn layout() -> Result<&'static Layout> {
     static LAYOUT: OnceLock<Layout> = OnceLock::new();
@@ -57,11 +61,15 @@ pub fn layout() -> Result<&'static Layout> {
         return Ok(layout);
     }
     let path = Path::new("/proc/self/mountinfo");
-    let text = fs::read_to_string(path).map_err(|source| Error::File {
-        operation: "read".into(),
-        path: path.into(),
-        source,
-    })?;
+    // The kernel does not say how long it is: a buffer that grows from nothing takes ten times the calls.
+    let mut text = String::with_capacity(MOUNTS_BYTES);
+    fs::File::open(path)
+        .and_then(|mut file| file.read_to_string(&mut text))
+        .map_err(|source| Error::File {
+            operation: "read".into(),
+            path: path.into(),
+            source,
+        })?;
     let layout = parse(&text).ok_or_else(|| {
         Error::Unsupported("no control groups are mounted; mount cgroup2 at /sys/fs/cgroup".into())
     })?;

@@ -8,7 +8,7 @@ use oci_spec::runtime::Spec;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
 use super::args::{Flag, Parsed};
-use super::state::{self, NewFolder, Record};
+use super::state::{self, Container, NewFolder, Record};
 use super::systemd::{self, Scope};
 use super::{Command, Failure, Global, Outcome, failed, protect};
 use crate::{CreateRequest, Created, Gate, Stdio};
@@ -58,7 +58,7 @@ fn create(global: &Global, parsed: &Parsed) -> Outcome {
     bundle.check_terminal(parsed, true)?;
     let folder = NewFolder::make(global, parsed.id())?;
     let gate = listen(&folder.path)?;
-    let created = bundle.create(global, parsed, &folder, Gate::Socket(gate))?;
+    let (created, _) = bundle.create(global, parsed, &folder, Gate::Socket(gate))?;
     folder.keep();
     created.leave();
     Ok(0)
@@ -127,12 +127,12 @@ impl Bundle {
         parsed: &Parsed,
         folder: &NewFolder,
         gate: Gate,
-    ) -> Outcome<Created> {
+    ) -> Outcome<(Created, Container)> {
         if !global.systemd {
             check_group(global, &crate::cgroup_path(&self.spec, parsed.id()))?;
             let created = self.create_placed(global, parsed, folder, gate)?;
-            self.record(parsed, folder, &created, None)?;
-            return Ok(created);
+            let container = self.record(parsed, folder, &created, None)?;
+            return Ok((created, container));
         }
         let scope = Scope::start(global, &self.spec, parsed.id())?;
         let text = systemd::place(&self.text, scope.group())?;
@@ -142,8 +142,8 @@ impl Bundle {
             text,
         };
         let created = placed.create_placed(global, parsed, folder, gate)?;
-        placed.record(parsed, folder, &created, Some(scope.keep()))?;
-        Ok(created)
+        let container = placed.record(parsed, folder, &created, Some(scope.keep()))?;
+        Ok((created, container))
     }
 
     /// Makes the container in the control group that the configuration names.
@@ -210,7 +210,7 @@ impl Bundle {
         folder: &NewFolder,
         created: &Created,
         unit: Option<String>,
-    ) -> Outcome<()> {
+    ) -> Outcome<Container> {
         let record = Record {
             pid: created.pid,
             start_ticks: state::start_ticks(created.pid)
@@ -223,7 +223,13 @@ impl Bundle {
         let text = serde_json::to_vec(&record)
             .map_err(|e| Failure::new(format!("write the state: {e}")))?;
         state::write(&folder.path.join("state.json"), &text, 0o600)?;
-        write_pid_file(parsed, created.pid)
+        write_pid_file(parsed, created.pid)?;
+        Ok(Container {
+            id: parsed.id().to_owned(),
+            folder: folder.path.clone(),
+            record,
+            spec: self.spec.clone(),
+        })
     }
 }
 

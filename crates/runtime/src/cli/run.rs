@@ -7,7 +7,7 @@ use super::create::{
     BUNDLE, Bundle, CONSOLE_SOCKET, NO_KEYRING, NO_PIVOT, PID_FILE, PIDFD_SOCKET, PRESERVE,
 };
 use super::foreground::Foreground;
-use super::state::{Container, NewFolder};
+use super::state::NewFolder;
 use super::{Command, Global, Outcome, delete, failed, protect, start};
 use crate::Gate;
 
@@ -46,7 +46,7 @@ fn run(global: &Global, parsed: &Parsed) -> Outcome {
         rustix::process::set_child_subreaper(Some(rustix::process::getpid()))
             .map_err(failed("become the parent of orphans"))?;
     }
-    let mut created = bundle.create(global, parsed, &folder, Gate::Channel)?;
+    let (mut created, container) = bundle.create(global, parsed, &folder, Gate::Channel)?;
     let foreground = match detached {
         true => None,
         // Before the start: a signal from then on is the container's.
@@ -55,7 +55,6 @@ fn run(global: &Global, parsed: &Parsed) -> Outcome {
     created
         .start()
         .inspect_err(|_| bundle.after_failure(global, parsed.id()))?;
-    let container = Container::open(global, parsed.id())?;
     folder.keep();
     if let Err(failure) = start::poststart_hooks(&container) {
         delete::destroy(global, &container)?;

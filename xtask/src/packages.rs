@@ -35,6 +35,8 @@ pub const FOR_TESTS: &[Need] = &[
     ("conmon", "conmon"),
     ("python3-pip", "pip3"),
     ("etcd-server", "etcd"),
+    ("bzip2", "bzip2"),
+    ("xz-utils", "xz"),
     ("uidmap", "newuidmap"),
     ("qemu-system-x86", "qemu-system-x86_64"),
     ("binutils", "strip"),

@@ -318,12 +318,12 @@ fn register(fetch: &Fetch, intake: Intake) -> Result<()> {
             fetch.digest, fetch.diff_id, intake.diff_id
         )));
     }
-    let blob = LayerBlob {
+    let blob = intake.compression.media_type().map(|media_type| LayerBlob {
         digest: fetch.digest.to_string(),
         size_bytes: fetch.size_bytes,
-        media_type: intake.compression.media_type().to_owned(),
-    };
-    fetch.inner.adopt(intake, Some(blob))?;
+        media_type: media_type.to_owned(),
+    });
+    fetch.inner.adopt(intake, blob)?;
     Ok(())
 }
 

@@ -8,12 +8,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use sha2::{Digest as _, Sha256};
 
+use crate::Result;
 use crate::error::{io, io_at};
 use crate::layers::Staged;
 use crate::unpack::{UnpackOptions, Unpacked, unpack};
-use crate::{Error, Result};
 
 const BUFFER_BYTES: usize = 256 * 1024;
+/// What the author of an xz archive may make us use: twice what the strongest preset does.
+const XZ_MEMORY_KIB_MAX: u32 = 128 * 1024;
 
 /// How a layer's tar is packed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,37 +23,43 @@ pub(crate) enum Compression {
     None,
     Gzip,
     Zstd,
+    Bzip2,
+    Xz,
 }
 
 impl Compression {
-    /// By the first bytes. Formats that are known but not supported are named in the error.
-    pub(crate) fn detect(head: &[u8]) -> Result<Compression> {
+    /// By the first bytes.
+    pub(crate) fn detect(head: &[u8]) -> Compression {
         match head {
-            [0x1f, 0x8b, ..] => Ok(Compression::Gzip),
-            [0x28, 0xb5, 0x2f, 0xfd, ..] => Ok(Compression::Zstd),
-            [b'B', b'Z', b'h', ..] => Err(unsupported("bzip2")),
-            [0xfd, b'7', b'z', b'X', b'Z', ..] => Err(unsupported("xz")),
-            _ => Ok(Compression::None),
+            [0x1f, 0x8b, ..] => Compression::Gzip,
+            [0x28, 0xb5, 0x2f, 0xfd, ..] => Compression::Zstd,
+            [b'B', b'Z', b'h', b'1'..=b'9', ..] => Compression::Bzip2,
+            [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => Compression::Xz,
+            _ => Compression::None,
         }
     }
 
-    /// Media type of such a layer (image-spec, "application/vnd.oci.image.layer.v1.tar").
-    pub(crate) fn media_type(self) -> &'static str {
+    /// Media type of such a layer (image-spec, "application/vnd.oci.image.layer.v1.tar"). Others are no layers that a
+    /// registry could have: they are packed anew.
+    pub(crate) fn media_type(self) -> Option<&'static str> {
         match self {
-            Compression::None => crate::manifest::OCI_LAYER_TAR,
-            Compression::Gzip => crate::manifest::OCI_LAYER_GZIP,
-            Compression::Zstd => crate::manifest::OCI_LAYER_ZSTD,
+            Compression::None => Some(crate::manifest::OCI_LAYER_TAR),
+            Compression::Gzip => Some(crate::manifest::OCI_LAYER_GZIP),
+            Compression::Zstd => Some(crate::manifest::OCI_LAYER_ZSTD),
+            Compression::Bzip2 | Compression::Xz => None,
         }
     }
 }
 
-fn unsupported(name: &str) -> Error {
-    Error::Invalid(format!(
-        "{name} compression is not supported; use gzip, zstd or none"
-    ))
+/// The tar in an archive, whatever it is compressed with: gzip, zstd, bzip2, xz, or nothing.
+///
+/// # Errors
+/// The archive's beginning can't be read. Whether the rest makes sense is seen when it is read.
+pub fn decompressed<'a>(archive: impl Read + 'a) -> Result<Box<dyn Read + 'a>> {
+    decompress(archive).map(|(stream, _)| stream)
 }
 
-/// Decompresses whatever is supported.
+/// The same, and what it was compressed with.
 pub(crate) fn decompress<'a>(input: impl Read + 'a) -> Result<(Box<dyn Read + 'a>, Compression)> {
     let mut input = BufReader::with_capacity(BUFFER_BYTES, input);
     let head = loop {
@@ -61,13 +69,19 @@ pub(crate) fn decompress<'a>(input: impl Read + 'a) -> Result<(Box<dyn Read + 'a
             Err(e) => return Err(io("read archive")(e)),
         }
     };
-    let compression = Compression::detect(&head[..head.len().min(8)])?;
+    let compression = Compression::detect(&head);
     let output: Box<dyn Read + 'a> = match compression {
         Compression::None => Box::new(input),
         Compression::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(input)),
         Compression::Zstd => Box::new(
             zstd::stream::read::Decoder::with_buffer(input).map_err(io("begin decompression"))?,
         ),
+        Compression::Bzip2 => Box::new(bzip2::bufread::MultiBzDecoder::new(input)),
+        Compression::Xz => Box::new(lzma_rust2::XzReader::new_mem_limit(
+            input,
+            true,
+            XZ_MEMORY_KIB_MAX,
+        )),
     };
     Ok((output, compression))
 }

@@ -35,6 +35,7 @@ use std::sync::Arc;
 use oci_spec::image::ImageConfiguration;
 
 pub use error::{Error, Result};
+pub use intake::decompressed;
 pub use manifest::Platform;
 pub use reference::Reference;
 pub use snapshot::{Detached, extract, pack};

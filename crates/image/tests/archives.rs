@@ -189,18 +189,35 @@ fn a_root_file_system_becomes_an_image() {
     let tar = archive(&[folder("bin"), file("bin/sh", "#!"), file("other", "o")]);
     let config = oci_spec::image::ImageConfiguration::default();
     let reference = Reference::parse("imported:1").unwrap();
-    let packed = zstd::encode_all(tar.as_slice(), 1).unwrap();
+    let zstd = zstd::encode_all(tar.as_slice(), 1).unwrap();
     let image = images
-        .import(&mut packed.as_slice(), config, Some(&reference))
+        .import(&mut zstd.as_slice(), config.clone(), Some(&reference))
         .unwrap();
     assert_eq!(image.tags, ["imported:1"]);
     assert_eq!(image.size_bytes, 3);
-    assert_eq!(
-        *image.config.rootfs().diff_ids(),
-        [wharf_blob::Digest::of(&tar).to_string()]
-    );
+    let layer = [wharf_blob::Digest::of(&tar).to_string()];
+    assert_eq!(*image.config.rootfs().diff_ids(), layer);
+    // Whatever it is packed with, it is the same layer.
+    for program in ["bzip2", "xz"] {
+        let packed = packed(program, &tar);
+        let again = images.import(&mut packed.as_slice(), config.clone(), None);
+        assert_eq!(
+            *again.unwrap().config.rootfs().diff_ids(),
+            layer,
+            "{program}"
+        );
+    }
     let history = image.config.history().clone().unwrap();
     assert_eq!(history.len(), 1);
+}
+
+/// As the system's own program packs it.
+fn packed(program: &str, bytes: &[u8]) -> Vec<u8> {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("archive");
+    std::fs::write(&file, bytes).unwrap();
+    let output = Command::new(program).arg("-c").arg(&file).output();
+    output.expect("apt-get install bzip2 xz-utils").stdout
 }
 
 fn run(program: &str, args: &[&str]) -> String {

@@ -81,15 +81,12 @@ pub(crate) fn ingest_layer<'i>(
     };
     let size_bytes = ingest.offset_bytes();
     let digest = ingest.commit(Durability::Deferred, &lease)?;
-    let media_type = intake.compression.media_type().to_owned();
-    inner.adopt(
-        intake,
-        Some(LayerBlob {
-            digest: digest.to_string(),
-            size_bytes,
-            media_type,
-        }),
-    )
+    let blob = intake.compression.media_type().map(|media_type| LayerBlob {
+        digest: digest.to_string(),
+        size_bytes,
+        media_type: media_type.to_owned(),
+    });
+    inner.adopt(intake, blob)
 }
 
 /// Keeps what passes.

@@ -414,13 +414,12 @@ impl Contents<'_> {
                 intake.diff_id
             )));
         }
-        let media_type = intake.compression.media_type().to_owned();
-        let blob = LayerBlob {
+        let blob = intake.compression.media_type().map(|media_type| LayerBlob {
             digest: digest.to_string(),
             size_bytes: *size_bytes,
-            media_type,
-        };
-        inner.adopt(intake, Some(blob)).map(|_| ())
+            media_type: media_type.to_owned(),
+        });
+        inner.adopt(intake, blob).map(|_| ())
     }
 }
 

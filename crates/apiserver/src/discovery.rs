@@ -17,6 +17,11 @@ pub struct Documents(Mutex<(u64, HashMap<String, Bytes>)>);
 impl Documents {
     /// A document, from memory if it was made for this generation.
     pub fn get(&self, generation: u64, name: &str, make: impl FnOnce() -> Value) -> Bytes {
+        self.get_bytes(generation, name, || make().to_string().into_bytes())
+    }
+
+    /// A document that isn't JSON, likewise.
+    pub fn get_bytes(&self, generation: u64, name: &str, make: impl FnOnce() -> Vec<u8>) -> Bytes {
         let lock = || self.0.lock().unwrap_or_else(PoisonError::into_inner);
         {
             let mut known = lock();
@@ -27,7 +32,7 @@ impl Documents {
                 return bytes.clone();
             }
         }
-        let bytes = Bytes::from(make().to_string());
+        let bytes = Bytes::from(make());
         let mut known = lock();
         if known.0 == generation {
             known.1.insert(name.to_owned(), bytes.clone());

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use http::header::ACCEPT;
 use serde_json::{Value, json};
-use wharf_kube_types::Status;
+use wharf_kube_types::{Status, openapi};
 
 use crate::api::Api;
 use crate::discovery;
@@ -98,7 +98,11 @@ fn openapi_v2(api: &Api, request: &Request<'_>) -> Result<Reply, Status> {
     let registry = api.registry();
     let accept = request.header(ACCEPT);
     if accept.contains("proto-openapi.spec.v2") && !accept.contains("application/json") {
-        return Err(Status::not_acceptable(&["application/json"]));
+        let make = || openapi::v2_protobuf(&discovery::openapi_v2(&registry));
+        let bytes = api
+            .documents
+            .get_bytes(registry.generation, "openapi/v2/protobuf", make);
+        return Ok(Reply::bytes(200, openapi::MEDIA_TYPE, bytes));
     }
     let make = || discovery::openapi_v2(&registry);
     let bytes = api.documents.get(registry.generation, "openapi/v2", make);

@@ -77,7 +77,7 @@ pub fn layout() -> Result<&'static Layout> {
 }
 
 /// Version 1 where any of its controllers is mounted: a version 2 mount beside it has none then.
-fn parse(mountinfo: &str) -> Option<Layout> {
+pub fn parse(mountinfo: &str) -> Option<Layout> {
     let mut hierarchies: Vec<Hierarchy> = Vec::new();
     let mut unified = None;
     for line in mountinfo.lines() {

@@ -11,6 +11,8 @@ mod hierarchy;
 mod oom;
 mod stats;
 pub mod systemd;
+#[doc(hidden)]
+pub mod untrusted;
 mod v1;
 mod v2;
 

@@ -23,6 +23,8 @@ mod namespaces;
 mod path;
 mod seccomp;
 mod sources;
+#[doc(hidden)]
+pub mod untrusted;
 mod userns_clone;
 
 use std::os::fd::{BorrowedFd, OwnedFd};

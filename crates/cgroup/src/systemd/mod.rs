@@ -160,6 +160,17 @@ pub fn stop(unit: &str) -> Result<()> {
     }
 }
 
+/// For the fuzzer's door.
+pub(crate) fn read_message(bytes: &[u8]) {
+    let _ = bytes.first_chunk().and_then(wire::rest_length);
+    let _ = wire::decode(bytes);
+}
+
+/// For the fuzzer's door.
+pub(crate) fn read_property(name: &str, text: &str) {
+    let _ = properties::of_annotation(name, text);
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -153,6 +153,11 @@ const COMMANDS: &[&Command] = &[
 /// Exit code for a command that does not exist.
 const NO_SUCH_COMMAND: i32 = 3;
 
+/// A configuration, if that is what the bytes are.
+pub(crate) fn parse_config(bytes: &[u8]) -> Option<oci_spec::runtime::Spec> {
+    state::parse_spec_warned(bytes).ok().map(|(spec, _)| spec)
+}
+
 /// Runs the command line after `wharf runtime` and returns the exit code. Called before any thread exists, since a
 /// process is cloned here without exec; the process's own arguments are used again when it protects its program file.
 pub fn main(args: Vec<OsString>) -> i32 {

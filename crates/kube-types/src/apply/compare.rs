@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::set::FieldSet;
 use crate::schema::{Kind, ListType, Schema};
@@ -30,7 +30,7 @@ pub(super) enum Shape<'a> {
     /// As one.
     Leaf,
     /// Field by field.
-    Map(&'a serde_json::Map<String, Value>),
+    Map(&'a Map<String, Value>),
     /// Item by item.
     List(&'a [Value]),
 }
@@ -161,100 +161,108 @@ fn in_brackets(step: &str) -> String {
 
 /// What differs from `old` to `new`.
 pub(super) fn compare(schema: &Schema, custom: bool, old: &Value, new: &Value) -> Changes {
-    let mut walker = Walker {
-        changes: Changes::default(),
-        path: Vec::new(),
-        custom,
-    };
-    walker.both(Some(schema), Some(old), Some(new));
-    walker.changes
+    Walker { custom }.both(Some(schema), Some(old), Some(new), "")
+}
+
+impl Changes {
+    /// Puts the changes of a part under the step that leads to it; each step is made once.
+    fn take(&mut self, step: String, below: Self) {
+        let sets = [
+            (&mut self.added, below.added),
+            (&mut self.modified, below.modified),
+            (&mut self.removed, below.removed),
+        ];
+        let mut left = sets
+            .into_iter()
+            .filter(|(_, below)| !below.is_empty())
+            .peekable();
+        while let Some((set, below)) = left.next() {
+            // The last set gets the step itself, those before it a copy: mostly there is only one.
+            if left.peek().is_some() {
+                set.children.insert(step.clone(), below);
+            } else {
+                set.children.insert(step, below);
+                return;
+            }
+        }
+    }
 }
 
 struct Walker {
-    changes: Changes,
-    path: Vec<String>,
     custom: bool,
 }
 
 impl Walker {
-    fn both(&mut self, schema: Option<&Schema>, old: Option<&Value>, new: Option<&Value>) {
-        let old = old.filter(|v| !v.is_null());
-        let new = new.filter(|v| !v.is_null());
-        if old == new {
-            return;
-        }
-        let old_shape = old.map(|v| shape(schema, v));
-        let new_shape = new.map(|v| shape(schema, v));
-        match (old_shape, new_shape) {
-            (Some(Shape::Map(old)), Some(Shape::Map(new))) => {
-                for (name, value) in old {
-                    self.step(
-                        format!("f:{name}"),
-                        schema.and_then(|s| s.child(name)),
-                        Some(value),
-                        new.get(name),
-                    );
-                }
-                for (name, value) in new.iter().filter(|(name, _)| !old.contains_key(*name)) {
-                    self.step(
-                        format!("f:{name}"),
-                        schema.and_then(|s| s.child(name)),
-                        None,
-                        Some(value),
-                    );
-                }
-            }
-            (Some(Shape::List(old)), Some(Shape::List(new))) => self.lists(schema, old, new),
-            (None, Some(Shape::Map(new))) => {
-                for (name, value) in new {
-                    self.step(
-                        format!("f:{name}"),
-                        schema.and_then(|s| s.child(name)),
-                        None,
-                        Some(value),
-                    );
-                }
-                self.one_sided(new.is_empty(), true);
-            }
-            (Some(Shape::Map(old)), None) => {
-                for (name, value) in old {
-                    self.step(
-                        format!("f:{name}"),
-                        schema.and_then(|s| s.child(name)),
-                        Some(value),
-                        None,
-                    );
-                }
-                self.one_sided(true, false);
-            }
-            (None, Some(Shape::List(new))) => {
-                self.lists(schema, &[], new);
-                self.one_sided(new.is_empty(), true);
-            }
-            (Some(Shape::List(old)), None) => {
-                self.lists(schema, old, &[]);
-                self.one_sided(true, false);
-            }
-            (None, Some(Shape::Leaf)) => self.changes.added.insert(&self.path),
-            (Some(Shape::Leaf), None) => self.changes.removed.insert(&self.path),
-            (Some(_), Some(_)) => self.changes.modified.insert(&self.path),
-            (None, None) => {}
-        }
-    }
-
-    fn step(
-        &mut self,
-        step: String,
+    /// The changes of one value; `last` is the step that leads to it.
+    fn both(
+        &self,
         schema: Option<&Schema>,
         old: Option<&Value>,
         new: Option<&Value>,
-    ) {
-        self.path.push(step);
-        self.both(schema, old, new);
-        self.path.pop();
+        last: &str,
+    ) -> Changes {
+        let mut changes = Changes::default();
+        let old = old.filter(|v| !v.is_null());
+        let new = new.filter(|v| !v.is_null());
+        if old == new {
+            return changes;
+        }
+        match (old.map(|v| shape(schema, v)), new.map(|v| shape(schema, v))) {
+            (Some(Shape::Map(old)), Some(Shape::Map(new))) => {
+                self.maps(schema, old, new, &mut changes)
+            }
+            (Some(Shape::List(old)), Some(Shape::List(new))) => {
+                self.lists(schema, old, new, &mut changes)
+            }
+            (None, Some(Shape::Map(new))) => {
+                self.maps(schema, &Map::new(), new, &mut changes);
+                changes.added.member = self.counts(last);
+            }
+            (Some(Shape::Map(old)), None) => {
+                self.maps(schema, old, &Map::new(), &mut changes);
+                changes.removed.member = !last.is_empty();
+            }
+            (None, Some(Shape::List(new))) => {
+                self.lists(schema, &[], new, &mut changes);
+                changes.added.member = self.counts(last);
+            }
+            (Some(Shape::List(old)), None) => {
+                self.lists(schema, old, &[], &mut changes);
+                changes.removed.member = !last.is_empty();
+            }
+            (None, Some(Shape::Leaf)) => changes.added.member = true,
+            (Some(Shape::Leaf), None) => changes.removed.member = true,
+            (Some(_), Some(_)) => changes.modified.member = true,
+            (None, None) => {}
+        }
+        changes
     }
 
-    fn lists(&mut self, schema: Option<&Schema>, old: &[Value], new: &[Value]) {
+    fn maps(
+        &self,
+        schema: Option<&Schema>,
+        old: &Map<String, Value>,
+        new: &Map<String, Value>,
+        changes: &mut Changes,
+    ) {
+        let gone = old
+            .iter()
+            .map(|(name, value)| (name, Some(value), new.get(name)));
+        let come = new
+            .iter()
+            .filter(|(name, _)| !old.contains_key(*name))
+            .map(|(name, value)| (name, None, Some(value)));
+        for (name, before, after) in gone.chain(come) {
+            if before == after {
+                continue;
+            }
+            let step = format!("f:{name}");
+            let below = self.both(schema.and_then(|s| s.child(name)), before, after, &step);
+            changes.take(step, below);
+        }
+    }
+
+    fn lists(&self, schema: Option<&Schema>, old: &[Value], new: &[Value], changes: &mut Changes) {
         let Some(schema) = schema else {
             return;
         };
@@ -265,19 +273,20 @@ impl Walker {
                 .filter_map(|(at, item)| Some((item_step(schema, item).ok()?, at)))
                 .collect()
         };
-        let (before, after) = (index(old), index(new));
-        for (step, at) in &before {
-            let now = after.get(step).map(|at| &new[*at]);
-            self.step(step.clone(), schema.items.as_ref(), Some(&old[*at]), now);
+        let (before, mut after) = (index(old), index(new));
+        for (step, at) in before {
+            let now = after.remove(&step).map(|at| &new[at]);
+            let below = self.both(schema.items.as_ref(), Some(&old[at]), now, &step);
+            changes.take(step, below);
         }
-        for (step, at) in after.iter().filter(|(step, _)| !before.contains_key(*step)) {
-            self.step(step.clone(), schema.items.as_ref(), None, Some(&new[*at]));
+        for (step, at) in after {
+            let below = self.both(schema.items.as_ref(), None, Some(&new[at]), &step);
+            changes.take(step, below);
         }
     }
 
-    /// A map or list that is on one side only is itself part of the change, except where the original's types always
-    /// have it.
-    fn one_sided(&mut self, certain: bool, added: bool) {
+    /// A new map or list is itself part of the change, except where the original's types always have it.
+    fn counts(&self, last: &str) -> bool {
         const ALWAYS_THERE: [&str; 11] = [
             "f:metadata",
             "f:spec",
@@ -291,22 +300,11 @@ impl Walker {
             "f:loadBalancer",
             "f:roleRef",
         ];
-        let last = self.path.last().map(String::as_str).unwrap_or_default();
         let there = if self.custom {
             last == "f:metadata"
         } else {
             ALWAYS_THERE.contains(&last)
         };
-        if self.path.is_empty() || there && !certain {
-            return;
-        }
-        let set = if added {
-            &mut self.changes.added
-        } else {
-            &mut self.changes.removed
-        };
-        if !(there && added) {
-            set.insert(&self.path);
-        }
+        !last.is_empty() && !there
     }
 }

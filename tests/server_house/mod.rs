@@ -1,4 +1,5 @@
 //! A server of one's own for a test, and kubectl pointed at it.
+#![allow(dead_code)]
 
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -31,6 +32,17 @@ impl House {
     pub fn restart(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
+        self.child = start(&self.data_root(), &self.folder.path().join("log"));
+    }
+
+    /// Ends the server as an operator does.
+    pub fn stop(&mut self) {
+        run(Command::new("kill").arg(self.child.id().to_string())).ok();
+        self.child.wait().unwrap();
+    }
+
+    /// A new server on the same data root, after [`House::stop`].
+    pub fn start(&mut self) {
         self.child = start(&self.data_root(), &self.folder.path().join("log"));
     }
 
@@ -69,6 +81,41 @@ impl House {
         let path = self.folder.path().join("bare.kubeconfig");
         fs::write(&path, bare.replace("  user:\n", "  user: {}\n")).unwrap();
         path
+    }
+
+    /// curl as the administrator; `{}` in the arguments stands for the server's URL. Gives status and body.
+    #[track_caller]
+    pub fn curl(&self, args: &[&str]) -> (u16, String) {
+        let kubeconfig = fs::read_to_string(self.data_root().join("admin.kubeconfig")).unwrap();
+        let value = |name: &str| {
+            let line = kubeconfig.lines().find(|l| l.contains(name)).unwrap();
+            line.rsplit(' ').next().unwrap().to_owned()
+        };
+        let mut curl = Command::new("curl");
+        curl.args(["-sS", "--max-time", "30", "-w", "\n%{http_code}"]);
+        for (option, name) in [
+            ("--cacert", "certificate-authority-data"),
+            ("--cert", "client-certificate-data"),
+            ("--key", "client-key-data"),
+        ] {
+            let path = self.folder.path().join(format!("{name}.pem"));
+            let decode = run_with_input(Command::new("base64").arg("-d"), value(name).as_bytes());
+            fs::write(&path, decode.ok()).unwrap();
+            curl.arg(option).arg(path);
+        }
+        let server = value("server:");
+        curl.args(args.iter().map(|arg| arg.replace("{}", &server)));
+        let ran = run(&mut curl);
+        let (body, code) = ran
+            .stdout
+            .rsplit_once('\n')
+            .unwrap_or_else(|| panic!("{}", ran.both()));
+        (code.parse().unwrap(), body.to_owned())
+    }
+
+    /// The server's process.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     /// Runs kubectl.

@@ -134,7 +134,7 @@ impl Api {
         let Some(entry) = seen.entry else {
             return Ok(None);
         };
-        let record = Record::decode(entry.value, entry.revision);
+        let record = Record::open(key, entry.value, entry.revision);
         record
             .map(Some)
             .ok_or_else(|| Status::internal(&format!("the store's entry {key} is damaged")))
@@ -165,7 +165,7 @@ impl Api {
         let write = Write {
             key: key.to_owned(),
             expect,
-            value: record.map(Record::stored),
+            value: record.map(|record| record.stored(key)),
         };
         match self.store.write(write).await {
             Ok(revision) => Ok(revision),

@@ -16,6 +16,8 @@ use crate::object::{Object, Selection};
 
 /// Events that the ring of one resource holds.
 const RING_EVENTS_MAX: usize = 8192;
+/// Bytes that they hold, whatever the objects' sizes are.
+const RING_BYTES_MAX: usize = 32 << 20;
 
 /// Something that happened to an object.
 #[derive(Debug)]
@@ -68,6 +70,12 @@ impl Event {
             last,
             line: OnceLock::new(),
         }
+    }
+
+    /// Bytes that it holds at most: the object, and the line made of it.
+    fn size(&self) -> usize {
+        let of = |object: &Option<Arc<Object>>| object.as_ref().map_or(0, |o| o.record.size());
+        of(&self.now).max(of(&self.last)) * 2 + of(&self.before)
     }
 
     /// Key of the object.
@@ -142,6 +150,7 @@ pub struct Behind {
 struct Inner {
     objects: BTreeMap<Arc<str>, Arc<Object>>,
     ring: VecDeque<Arc<Event>>,
+    ring_bytes: usize,
     /// Number of the ring's first event since the start.
     first: u64,
     /// Events after this revision are in the ring.
@@ -332,13 +341,17 @@ impl Cache {
     }
 
     fn push(inner: &mut Inner, event: Event) {
-        if inner.ring.len() == RING_EVENTS_MAX
+        inner.ring_bytes += event.size();
+        inner.ring.push_back(Arc::new(event));
+        // The newest stays, however large it is: those who wait have yet to see it.
+        while inner.ring.len() > 1
+            && (inner.ring.len() > RING_EVENTS_MAX || inner.ring_bytes > RING_BYTES_MAX)
             && let Some(old) = inner.ring.pop_front()
         {
+            inner.ring_bytes -= old.size();
             inner.first += 1;
             inner.floor = old.revision;
         }
-        inner.ring.push_back(Arc::new(event));
     }
 
     fn forget(&self, floor: Revision) {
@@ -346,6 +359,7 @@ impl Cache {
         // Every place becomes one that was overwritten.
         inner.first += inner.ring.len() as u64 + 1;
         inner.ring.clear();
+        inner.ring_bytes = 0;
         inner.objects.clear();
         inner.floor = floor;
     }
@@ -430,7 +444,7 @@ impl Caches {
         entry: &wharf_store::Entry,
         revision: Revision,
     ) -> Option<Arc<Object>> {
-        let record = crate::object::Record::decode(entry.value.clone(), revision)?;
+        let record = crate::object::Record::open(&entry.key, entry.value.clone(), revision)?;
         let object = Object::read(
             entry.key.clone(),
             record,
@@ -500,5 +514,112 @@ impl Caches {
         entries.iter().for_each(|entry| self.load(entry));
         let all: Vec<Arc<Cache>> = self.each().into_iter().map(|(_, cache)| cache).collect();
         self.announce(&all, revision);
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::object::Record;
+    use serde_json::json;
+    use wharf_store::{Change, Entry};
+
+    fn entry(name: &str, label: &str, revision: u64, bytes: usize) -> Entry {
+        let value = json!({"kind": "ConfigMap", "apiVersion": "v1", "data": {"x": "x".repeat(bytes)},
+            "metadata": {"name": name, "uid": name, "labels": {"l": label}}});
+        Entry {
+            key: format!("core/configmaps/n/{name}").into(),
+            value: Record::encode(&value, 0).stored(""),
+            created: revision,
+            revision,
+        }
+    }
+
+    fn change(now: Option<Entry>, before: Option<Entry>, revision: u64) -> Change {
+        let key = now.as_ref().or(before.as_ref()).unwrap().key.clone();
+        Change {
+            revision,
+            key,
+            now,
+            before,
+        }
+    }
+
+    fn labelled(text: &str) -> Selection {
+        Selection {
+            labels: wharf_kube_types::selector::LabelSelector::parse(text).unwrap(),
+            ..Selection::default()
+        }
+    }
+
+    #[test]
+    fn objects_come_into_selections_and_leave_them() {
+        let caches = Caches::new(0);
+        let (a, b) = (entry("m", "a", 1, 0), entry("m", "b", 2, 0));
+        caches.apply(&change(Some(a.clone()), None, 1), false);
+        caches.apply(&change(Some(b.clone()), Some(a), 2), false);
+        caches.apply(&change(None, Some(b), 3), false);
+        let cache = caches.of("core/configmaps");
+        let mut cursor = cache.cursor(0).unwrap();
+        let events = cache.take(&mut cursor, 10).unwrap();
+        let seen = |selection: &Selection| -> Vec<(Sort, u64)> {
+            let seen = events.iter().filter_map(|e| e.seen(selection, &[]));
+            seen.map(|(sort, object)| (sort, object.record.revision))
+                .collect()
+        };
+        let all = [(Sort::Added, 1), (Sort::Modified, 2), (Sort::Deleted, 3)];
+        assert_eq!(seen(&Selection::default()), all);
+        assert_eq!(
+            seen(&labelled("l=a")),
+            [(Sort::Added, 1), (Sort::Deleted, 2)]
+        );
+        assert_eq!(
+            seen(&labelled("l=b")),
+            [(Sort::Added, 2), (Sort::Deleted, 3)]
+        );
+        assert_eq!(seen(&labelled("l=c")), []);
+        assert_eq!(cache.count(), 0);
+    }
+
+    #[test]
+    fn a_watcher_that_falls_behind_is_told_so() {
+        let caches = Caches::new(0);
+        let cache = caches.of("core/configmaps");
+        let mut cursor = cache.cursor(0).unwrap();
+        for revision in 1..=40 {
+            let large = entry(&format!("m{revision}"), "a", revision, 1 << 20);
+            caches.apply(&change(Some(large), None, revision), false);
+        }
+        let behind = cache.take(&mut cursor, 10).unwrap_err();
+        assert_eq!(behind.asked, 0);
+        assert!(behind.oldest > 20, "{behind:?}");
+        assert!(cache.cursor(behind.oldest - 1).is_err());
+        assert!(cache.cursor(behind.oldest).is_ok());
+    }
+
+    #[test]
+    fn a_list_shows_what_was_applied() {
+        let caches = Caches::new(5);
+        for name in ["a", "b", "c"] {
+            caches.load(&entry(name, "x", 3, 0));
+        }
+        let cache = caches.of("core/configmaps");
+        let list = |after, limit| {
+            cache.list(
+                "core/configmaps/n/",
+                after,
+                limit,
+                &Selection::default(),
+                || caches.applied(),
+            )
+        };
+        let page = list(None, 2);
+        assert_eq!(
+            (page.revision, page.objects.len(), page.remaining),
+            (5, 2, 1)
+        );
+        let rest = list(Some("core/configmaps/n/b"), 2);
+        assert_eq!((rest.objects.len(), rest.remaining), (1, 0));
     }
 }

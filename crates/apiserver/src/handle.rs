@@ -16,6 +16,9 @@ use crate::info::{Info, Query};
 use crate::output::{Output, Reply};
 use crate::{authn, nonresource, object_request};
 
+/// Requests under way at once; watches that have begun don't count.
+const INFLIGHT_MAX: u64 = 4096;
+
 /// A request with its whole body.
 #[derive(Debug)]
 pub struct Request<'a> {
@@ -53,8 +56,16 @@ impl Request<'_> {
 pub async fn handle(api: &Arc<Api>, request: &Request<'_>) -> Reply {
     let query = Query::parse(request.query);
     let info = Info::read(request.method, request.path, &query);
-    api.metrics.inflight.fetch_add(1, Ordering::Relaxed);
-    let reply = match answer(api, request, &info, query).await {
+    let before = api.metrics.inflight.fetch_add(1, Ordering::Relaxed);
+    let answered = if before < INFLIGHT_MAX {
+        answer(api, request, &info, query).await
+    } else {
+        Err(Status::too_many_requests(
+            "Too many requests, please try again later.",
+            1,
+        ))
+    };
+    let reply = match answered {
         Ok(reply) => reply,
         Err(status) => {
             let output = Output::negotiate(request.header(ACCEPT)).unwrap_or(Output::JSON);

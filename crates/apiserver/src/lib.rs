@@ -29,6 +29,7 @@ mod object_request;
 mod output;
 mod random;
 mod registry;
+mod seal;
 mod serve;
 mod server;
 mod verbs;

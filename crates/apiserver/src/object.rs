@@ -93,8 +93,12 @@ impl Record {
         }
     }
 
-    /// Reads a stored value; nothing if it is none of this program's.
-    pub fn decode(value: Bytes, revision: u64) -> Option<Self> {
+    /// Reads the value stored at a key; nothing if it is none of this program's.
+    pub fn open(key: &str, stored: Bytes, revision: u64) -> Option<Self> {
+        Self::decode(crate::seal::open(key, stored)?, revision)
+    }
+
+    fn decode(value: Bytes, revision: u64) -> Option<Self> {
         let head: [u8; HEAD_BYTES] = value.get(..HEAD_BYTES)?.try_into().ok()?;
         if head[0] != FORMAT {
             return None;
@@ -109,9 +113,14 @@ impl Record {
         })
     }
 
-    /// The bytes to store.
-    pub fn stored(&self) -> Bytes {
-        self.value.clone()
+    /// The bytes to store at a key.
+    pub fn stored(&self, key: &str) -> Bytes {
+        crate::seal::seal(key, self.value.clone())
+    }
+
+    /// Whether the object's bytes hold a word.
+    pub fn mentions(&self, word: &[u8]) -> bool {
+        self.json().windows(word.len()).any(|window| window == word)
     }
 
     /// The same object at a revision.
@@ -376,7 +385,7 @@ mod tests {
         let mut item = Vec::new();
         record.write_item(&mut item);
         assert!(item.starts_with(br#"{"metadata":{"name":"m""#));
-        let again = Record::decode(record.stored(), 9).unwrap();
+        let again = Record::decode(record.value.clone(), 9).unwrap();
         assert_eq!(again.to_value()["metadata"]["resourceVersion"], "9");
         assert_eq!(again.to_bare(), sample());
     }

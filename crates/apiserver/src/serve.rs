@@ -39,6 +39,7 @@ const HANDSHAKE_LIMIT: Duration = Duration::from_secs(10);
 const HEADER_LIMIT: Duration = Duration::from_secs(30);
 const BODY_LIMIT: Duration = Duration::from_secs(60);
 const REQUEST_LIMIT: Duration = Duration::from_secs(60);
+const UNREAD_LIMIT_MS: u32 = 120_000;
 const CONNECTIONS_MAX: usize = 20_000;
 const STREAMS_MAX: u32 = 1000;
 /// Smaller answers are not worth compressing.
@@ -113,6 +114,10 @@ pub async fn serve(
 
 async fn connection(api: Arc<Api>, socket: TcpStream, acceptor: TlsAcceptor) {
     let _ = socket.set_nodelay(true);
+    // A client that takes nothing for this long is gone, or might as well be.
+    let _ = rustix::net::sockopt::set_tcp_user_timeout(&socket, UNREAD_LIMIT_MS);
+    let _ = rustix::net::sockopt::set_socket_keepalive(&socket, true);
+    let _ = rustix::net::sockopt::set_tcp_keepidle(&socket, Duration::from_secs(30));
     let stream = match tokio::time::timeout(HANDSHAKE_LIMIT, acceptor.accept(socket)).await {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) => {

@@ -19,7 +19,7 @@ use crate::cache::Caches;
 use crate::certificates::{Authority, Subject, lasting_key, write_file};
 use crate::dispatch::Follower;
 use crate::registry::Registry;
-use crate::{bootstrap, certificates, controllers, kubeconfig, serve};
+use crate::{bootstrap, certificates, controllers, kubeconfig, seal, serve};
 
 /// How often certificates are looked at for renewal.
 const RENEWAL_EVERY: Duration = Duration::from_secs(12 * 3600);
@@ -149,6 +149,7 @@ impl Server {
         let store: Arc<dyn Store> = Arc::new(store);
         let keys = keys_folder(&config);
         make_private(&keys)?;
+        seal::prepare(&keys)?;
         let authority = Arc::new(Authority::open(&keys, "ca", "wharf-ca")?);
         let front = Authority::open(&keys, "front-proxy-ca", "wharf-front-proxy-ca")?;
         let proxy = Subject {

@@ -59,9 +59,7 @@ pub async fn check(call: &Call, what: &Attributes<'_>) -> Result<(), Status> {
 
 fn is_going(record: &crate::object::Record) -> bool {
     // Most namespaces stay: only those that mention a deletion are read.
-    let bytes = record.stored();
-    let word = b"deletionTimestamp";
-    if !bytes.windows(word.len()).any(|window| window == word) {
+    if !record.mentions(b"deletionTimestamp") {
         return false;
     }
     !object::text(&record.to_value(), "metadata.deletionTimestamp").is_empty()

@@ -4,6 +4,7 @@ mod aggregation;
 mod certificates;
 mod definitions;
 mod events;
+mod finished;
 mod garbage;
 mod namespace;
 mod namespace_defaults;
@@ -88,6 +89,11 @@ pub fn start(api: &Arc<Api>) {
         one(&["certificates.k8s.io/certificatesigningrequests"]),
     )));
     spawn(Box::pin(queue::run(api.clone(), quota::Quotas, all_caches)));
+    spawn(Box::pin(queue::run(
+        api.clone(),
+        finished::Finished,
+        one(&["batch/jobs"]),
+    )));
     spawn(Box::pin(queue::run(
         api.clone(),
         events::Expiry,

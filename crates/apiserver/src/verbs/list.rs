@@ -151,7 +151,7 @@ async fn past(
         };
         after = page.entries.last().map(|entry| entry.key.to_string());
         for entry in &page.entries {
-            let record = Record::decode(entry.value.clone(), entry.revision);
+            let record = Record::open(&entry.key, entry.value.clone(), entry.revision);
             let Some(record) = record else { continue };
             let object = Object::read(
                 entry.key.clone(),

@@ -171,7 +171,7 @@ fn patches_that_make_no_sense_are_refused() {
         409,
     );
     check("merge-patch+json", r#"{"metadata":{"name":"b"}}"#, 422);
-    check("merge-patch+json", r#"{"metadata":{"uid":"b"}}"#, 409);
+    check("merge-patch+json", r#"{"metadata":{"uid":"b"}}"#, 422);
     check(
         "strategic-merge-patch+json",
         r#"{"data":{"$patch":"explode"}}"#,

@@ -35,4 +35,4 @@ mod server;
 mod verbs;
 mod yaml;
 
-pub use server::{Config, Error, Server, database, snapshot};
+pub use server::{Config, Datastore, Error, Server, database, snapshot};

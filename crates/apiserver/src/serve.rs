@@ -40,6 +40,7 @@ const HEADER_LIMIT: Duration = Duration::from_secs(30);
 const BODY_LIMIT: Duration = Duration::from_secs(60);
 const REQUEST_LIMIT: Duration = Duration::from_secs(60);
 const UNREAD_LIMIT_MS: u32 = 120_000;
+const DRAIN_BYTES_MAX: usize = 32 << 20;
 const CONNECTIONS_MAX: usize = 20_000;
 const STREAMS_MAX: u32 = 1000;
 /// Smaller answers are not worth compressing.
@@ -201,9 +202,6 @@ async fn whole(mut body: Incoming) -> Result<Bytes, Status> {
         return Ok(Bytes::new());
     }
     let too_large = || Status::too_large(&format!("limit is {BODY_BYTES_MAX}"));
-    if body.size_hint().lower() > BODY_BYTES_MAX as u64 {
-        return Err(too_large());
-    }
     let read = async {
         let mut first: Option<Bytes> = None;
         let mut rest = BytesMut::new();
@@ -221,6 +219,7 @@ async fn whole(mut body: Incoming) -> Result<Bytes, Status> {
                 rest.extend_from_slice(&first);
             }
             if rest.len() + data.len() > BODY_BYTES_MAX {
+                drain(&mut body).await;
                 return Err(too_large());
             }
             rest.extend_from_slice(&data);
@@ -230,6 +229,18 @@ async fn whole(mut body: Incoming) -> Result<Bytes, Status> {
     match tokio::time::timeout(BODY_LIMIT, read).await {
         Ok(read) => read,
         Err(_) => Err(Status::timeout("the body did not come in time", 1)),
+    }
+}
+
+/// Takes the rest of a body that is too long, up to a bound: a client that is still sending would not see the answer.
+async fn drain(body: &mut Incoming) {
+    let mut left = DRAIN_BYTES_MAX;
+    while let Some(Ok(frame)) = body.frame().await {
+        let size = frame.data_ref().map_or(0, Bytes::len);
+        if size >= left {
+            return;
+        }
+        left -= size;
     }
 }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 use rustls::ServerConfig;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
-use wharf_store::{Embedded, Options, Store};
+use wharf_store::{Embedded, Etcd, EtcdOptions, Options, Store};
 
 use crate::api::Api;
 use crate::authn::jwt::SigningKey;
@@ -32,8 +32,37 @@ pub struct Config {
     pub data_root: PathBuf,
     /// Where to listen.
     pub listen: SocketAddr,
+    /// Where objects are kept.
+    pub datastore: Datastore,
     /// Where to write the administrator's kubeconfig besides the data root.
     pub kubeconfig_out: Option<PathBuf>,
+}
+
+/// Where objects are kept.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Datastore {
+    /// In one file of the data root.
+    #[default]
+    Embedded,
+    /// In an etcd with members at these URLs. Several servers may share it if their data roots have the same `pki`.
+    Etcd(Vec<String>),
+}
+
+impl std::str::FromStr for Datastore {
+    type Err = String;
+
+    /// `embedded`, or `etcd://HOST:PORT,HOST:PORT`.
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text == "embedded" {
+            return Ok(Self::Embedded);
+        }
+        let members = text
+            .strip_prefix("etcd://")
+            .filter(|members| !members.is_empty())
+            .ok_or("neither \"embedded\" nor \"etcd://HOST:PORT,…\"")?;
+        let urls = members.split(',').map(|member| format!("http://{member}"));
+        Ok(Self::Etcd(urls.collect()))
+    }
 }
 
 /// Why a server can't run.
@@ -75,6 +104,21 @@ pub struct Server {
     address: SocketAddr,
     tls: watch::Sender<Arc<ServerConfig>>,
     config: Config,
+}
+
+async fn store(config: &Config) -> Result<Arc<dyn Store>, Error> {
+    let history = Options::default();
+    Ok(match &config.datastore {
+        Datastore::Embedded => Arc::new(Embedded::open(&database(&config.data_root), history)?),
+        Datastore::Etcd(endpoints) => Arc::new(
+            Etcd::open(EtcdOptions {
+                endpoints: endpoints.clone(),
+                prefix: "/wharf/".to_owned(),
+                history,
+            })
+            .await?,
+        ),
+    })
 }
 
 fn keys_folder(config: &Config) -> PathBuf {
@@ -145,8 +189,7 @@ impl Server {
             source,
         })?;
         let address = listener.local_addr().unwrap_or(config.listen);
-        let store = Embedded::open(&database(&config.data_root), Options::default())?;
-        let store: Arc<dyn Store> = Arc::new(store);
+        let store = store(&config).await?;
         let keys = keys_folder(&config);
         make_private(&keys)?;
         seal::prepare(&keys)?;

@@ -38,9 +38,9 @@ struct Serve {
     /// Address and port to listen on; port 0 for a free one
     #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:6443")]
     listen: SocketAddr,
-    /// Where objects are kept
-    #[arg(long, value_name = "STORE", default_value = "embedded", value_parser = ["embedded"])]
-    datastore: String,
+    /// Where objects are kept: in the data root, or in an etcd as etcd://HOST:PORT,…
+    #[arg(long, value_name = "STORE", default_value = "embedded")]
+    datastore: wharf_apiserver::Datastore,
     /// Also write the administrator's kubeconfig here
     #[arg(long, value_name = "FILE")]
     kubeconfig_out: Option<PathBuf>,
@@ -96,6 +96,7 @@ fn serve(serve: Serve) -> Result<()> {
     let config = wharf_apiserver::Config {
         data_root: serve.data_root,
         listen: serve.listen,
+        datastore: serve.datastore,
         kubeconfig_out: serve.kubeconfig_out,
     };
     crate::daemon::async_runtime()?.block_on(async {

@@ -66,6 +66,12 @@ pub async fn patch_object(call: &mut Call, patch: &Patch) -> Result<Record, Stat
         if new["metadata"]["resourceVersion"] != old["metadata"]["resourceVersion"] {
             return Err(Status::modified(&call.kind.resource, &call.name));
         }
+        let uid = object::text(&new, "metadata.uid");
+        if !uid.is_empty() && uid != object::text(old, "metadata.uid") {
+            let path = wharf_kube_types::Path::new("metadata.uid");
+            let error = wharf_kube_types::FieldError::invalid(&path, uid, "field is immutable");
+            return Err(super::write::invalid(call, &call.name, &[error]));
+        }
         call.warnings.clear();
         let new = call.check_object(new, Vec::new())?;
         Ok(Made::plain(new))

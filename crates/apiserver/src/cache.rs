@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::ops::Bound;
-use std::sync::{Arc, OnceLock, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 
 use bytes::Bytes;
 use tokio::sync::watch;
@@ -160,10 +160,19 @@ struct Inner {
     fields: Arc<[String]>,
 }
 
+/// A whole list as bytes, kept while the same one is asked for again and again.
+#[derive(Debug, Default)]
+struct Whole {
+    prefix: String,
+    revision: Revision,
+    bytes: Option<Bytes>,
+}
+
 /// The objects and recent events of one resource.
 #[derive(Debug)]
 pub struct Cache {
     inner: RwLock<Inner>,
+    whole: Mutex<Whole>,
     wake: watch::Sender<u64>,
 }
 
@@ -183,6 +192,7 @@ impl Cache {
         };
         Self {
             inner: RwLock::new(inner),
+            whole: Mutex::default(),
             wake: watch::Sender::new(0),
         }
     }
@@ -288,6 +298,31 @@ impl Cache {
             objects,
             remaining,
         }
+    }
+
+    /// The bytes of a whole list, made once for all who ask at the same revision. The first to ask pays with nothing
+    /// that stays: only what is asked for twice is kept, and only until something changes.
+    pub fn whole(&self, prefix: &str, revision: Revision, make: impl FnOnce() -> Bytes) -> Bytes {
+        let lock = || self.whole.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = lock();
+        let same = known.prefix == prefix && known.revision == revision;
+        if let Some(bytes) = known.bytes.as_ref().filter(|_| same) {
+            return bytes.clone();
+        }
+        if !same {
+            *known = Whole {
+                prefix: prefix.to_owned(),
+                revision,
+                bytes: None,
+            };
+        }
+        drop(known);
+        let bytes = make();
+        let mut known = lock();
+        if same && known.prefix == prefix && known.revision == revision {
+            known.bytes = Some(bytes.clone());
+        }
+        bytes
     }
 
     /// A place after a revision.
@@ -424,6 +459,11 @@ impl Caches {
         *self.applied.borrow()
     }
 
+    /// Tells when the caches show more.
+    pub fn changes(&self) -> watch::Receiver<Revision> {
+        self.applied.subscribe()
+    }
+
     /// Waits until the caches show a revision.
     pub async fn reach(&self, revision: Revision) {
         if self.applied() >= revision {
@@ -494,6 +534,11 @@ impl Caches {
         }
         Cache::push(inner, Event::new(change.revision, now, before, last));
         drop(guard);
+        cache
+            .whole
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .bytes = None;
         Some(cache)
     }
 

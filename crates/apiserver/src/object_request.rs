@@ -86,6 +86,17 @@ fn page_reply(call: &Call, output: Output, page: &list::Page) -> Reply {
 
 async fn listed(call: &Call, output: Output) -> Result<Reply, Status> {
     let page = list::list(call).await?;
+    let narrows = ["limit", "continue", "labelSelector", "fieldSelector"];
+    let whole = !narrows.iter().any(|option| call.query.has(option));
+    if whole && output.is_plain() && call.kind.is_stored_version() {
+        let make = || {
+            let meta = list_meta(page.revision, None, None);
+            output::list_bytes(&call.kind.resource, &meta, &page.objects).into()
+        };
+        let prefix = call.kind.range(&call.namespace);
+        let bytes = call.kind.cache.whole(&prefix, page.revision, make);
+        return Ok(Reply::bytes(200, "application/json", bytes));
+    }
     Ok(page_reply(call, output, &page))
 }
 

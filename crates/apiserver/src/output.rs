@@ -59,6 +59,11 @@ impl Output {
         shape: Shape::Whole,
     };
 
+    /// Whether it is JSON of whole objects.
+    pub fn is_plain(&self) -> bool {
+        self.encoding == Encoding::Json && self.shape == Shape::Whole
+    }
+
     /// Reads an `Accept` header.
     ///
     /// # Errors
@@ -341,7 +346,8 @@ pub fn list(
     }
 }
 
-fn list_bytes(resource: &Resource, meta: &Value, objects: &[Arc<Object>]) -> Vec<u8> {
+/// A list in JSON of objects as they are stored.
+pub fn list_bytes(resource: &Resource, meta: &Value, objects: &[Arc<Object>]) -> Vec<u8> {
     let size: usize = objects.iter().map(|object| object.record.size()).sum();
     let mut out = Vec::with_capacity(size + 256);
     out.extend_from_slice(b"{\"kind\":\"");

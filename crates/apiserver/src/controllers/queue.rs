@@ -6,8 +6,10 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::watch;
 use tokio::time::Instant;
 use wharf_kube_types::Status;
+use wharf_store::Revision;
 
 use crate::api::Api;
 use crate::cache::{Cache, Cursor};
@@ -15,6 +17,8 @@ use crate::object::Object;
 
 const RETRY_FIRST: Duration = Duration::from_millis(20);
 const RETRY_LAST: Duration = Duration::from_secs(60);
+/// A controller that follows more caches is woken by any change instead of by each of them.
+const CURSORS_MAX: usize = 8;
 const EVENTS_MAX: usize = 1024;
 
 /// What a reconciliation wants: nothing more, or to be asked again later.
@@ -44,6 +48,7 @@ struct Running<C> {
     caches: Vec<Arc<Cache>>,
     cursors: Vec<Cursor>,
     pending: HashMap<String, Due>,
+    applied: watch::Receiver<Revision>,
 }
 
 /// Runs a controller over caches for ever. `caches` is asked again whenever the registry changed.
@@ -58,6 +63,7 @@ pub async fn run<C: Controller>(
         caches: Vec::new(),
         cursors: Vec::new(),
         pending: HashMap::new(),
+        applied: api.caches.changes(),
     };
     let mut generations = api.generations();
     loop {
@@ -123,6 +129,8 @@ impl<C: Controller> Running<C> {
     }
 
     fn drain(&mut self) {
+        // Marked before the look, so that what comes after it wakes again.
+        self.applied.borrow_and_update();
         for index in 0..self.caches.len() {
             let cache = self.caches[index].clone();
             loop {
@@ -173,6 +181,14 @@ impl<C: Controller> Running<C> {
 
     async fn wait(&mut self) {
         let next = self.pending.values().map(|due| due.at).min();
+        if self.cursors.len() > CURSORS_MAX {
+            let changed = self.applied.changed();
+            let _ = match next {
+                Some(at) => tokio::time::timeout_at(at, changed).await.is_ok(),
+                None => changed.await.is_ok(),
+            };
+            return;
+        }
         let wakes = self
             .cursors
             .iter_mut()

@@ -31,23 +31,27 @@ pub async fn create(call: &mut Call, value: Value) -> Result<Record, Status> {
     }
     let prefix = object::text(&value, "metadata.generateName").to_owned();
     let generated = object::name(&value).is_empty() && !prefix.is_empty();
-    let tries = if generated { GENERATE_TRIES } else { 1 };
-    for _ in 0..tries {
+    if !generated {
+        return match once(call, value, false).await {
+            Ok(record) => Ok(record),
+            Err(Refused::Status(status)) => Err(status),
+            Err(Refused::Conflict) => Err(Status::already_exists(&call.kind.resource, &call.name)),
+        };
+    }
+    for _ in 0..GENERATE_TRIES {
         let mut value = value.clone();
-        if generated {
-            let name = generate(&prefix);
-            object::metadata_mut(&mut value).insert("name".to_owned(), name.into());
-        }
+        let name = generate(&prefix);
+        object::metadata_mut(&mut value).insert("name".to_owned(), name.into());
         match once(call, value, false).await {
             Err(Refused::Conflict) => {}
             Err(Refused::Status(status)) => return Err(status),
             Ok(record) => return Ok(record),
         }
     }
-    Err(match generated {
-        true => Status::generate_name_conflict(&call.kind.resource, &call.name),
-        false => Status::already_exists(&call.kind.resource, &call.name),
-    })
+    Err(Status::generate_name_conflict(
+        &call.kind.resource,
+        &call.name,
+    ))
 }
 
 /// Makes an object that was applied: its managed fields are noted already.

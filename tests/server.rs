@@ -549,3 +549,74 @@ fn lists_come_in_pages_and_watches_from_a_version() {
         "{gone}"
     );
 }
+
+const POLICY: &str = r#"
+apiVersion: admissionregistration.k8s.io/v1
+kind: ValidatingAdmissionPolicy
+metadata: {name: few-replicas}
+spec:
+  paramKind: {apiVersion: v1, kind: ConfigMap}
+  matchConstraints: {resourceRules: [{apiGroups: [apps], apiVersions: [v1], operations: [CREATE, UPDATE], resources: [deployments]}]}
+  matchConditions: [{name: not-free, expression: "!has(object.metadata.labels) || object.metadata.labels.app != 'free'"}]
+  variables: [{name: most, expression: "int(params.data.most)"}]
+  validations:
+  - expression: object.spec.replicas <= variables.most
+    messageExpression: "'at most ' + string(variables.most) + ' replicas for ' + request.userInfo.username"
+    reason: Forbidden
+"#;
+
+const BINDING: &str = r#"
+apiVersion: admissionregistration.k8s.io/v1
+kind: ValidatingAdmissionPolicyBinding
+metadata: {name: here}
+spec:
+  policyName: few-replicas
+  paramRef: {name: limits, namespace: default, parameterNotFoundAction: Deny}
+  validationActions: [Deny]
+  matchResources: {namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: default}}}
+"#;
+
+#[test]
+fn policies_refuse_what_their_expressions_refuse() {
+    let house = House::open();
+    let apply = |text: &str| house.with_input("apply -f -", text);
+    house.apply(POLICY);
+    house.apply(BINDING);
+    let refused = apply(WEB).failed();
+    assert!(
+        refused.contains("no params found for policy binding"),
+        "{refused}"
+    );
+    house.run("create configmap limits --from-literal=most=2");
+    let refused = apply(WEB).failed();
+    for part in [
+        "ValidatingAdmissionPolicy 'few-replicas' with binding 'here' denied request: ",
+        "at most 2 replicas for ",
+    ] {
+        assert!(refused.contains(part), "{part}: {refused}");
+    }
+    apply(&WEB.replace("replicas: 3", "replicas: 2")).ok();
+    // The condition and the binding's namespace decide whether it is asked at all.
+    apply(&WEB.replace(
+        "name: web, labels: {app: web}",
+        "name: free, labels: {app: free}",
+    ))
+    .ok();
+    house.run("create namespace elsewhere");
+    apply(&WEB.replace("name: web,", "name: web, namespace: elsewhere,")).ok();
+
+    house.apply(&BINDING.replace("[Deny]", "[Warn]"));
+    let said = apply(WEB);
+    assert!(
+        said.stderr
+            .contains("Warning: Validation failed for ValidatingAdmissionPolicy"),
+        "{said:?}"
+    );
+    said.ok();
+    let bad = POLICY.replace("int(params.data.most)", "1 +");
+    let refused = apply(&bad.replace("few-replicas", "bad")).failed();
+    assert!(
+        refused.contains("spec.variables[0].expression"),
+        "{refused}"
+    );
+}

@@ -4,8 +4,10 @@ pub mod allocate;
 mod kinds;
 mod lifecycle;
 mod limit_range;
+mod matching;
 mod pod_security;
 mod pods;
+mod policy;
 pub mod quota;
 pub mod webhook;
 
@@ -90,6 +92,7 @@ pub async fn check(call: &mut Call, what: &mut Attributes<'_>) -> Result<(), Sta
     kinds::check(call, what)?;
     limit_range::check(call, what)?;
     pod_security::check(call, what)?;
+    policy::check(call, what)?;
     webhook::validate(call, what).await?;
     // Last, so that nothing is counted that someone else refuses.
     quota::check(call, what).await

@@ -5,14 +5,14 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
-use wharf_kube_types::selector::LabelSelector;
 use wharf_kube_types::{Status, object, patch};
 
-use super::{Attributes, Operation};
+use super::Attributes;
+use super::matching::{Subject, conditions_hold, matches_rule, selected};
 use crate::call::Call;
 use crate::https;
 
-const GROUP: &str = "admissionregistration.k8s.io";
+pub(super) const GROUP: &str = "admissionregistration.k8s.io";
 const TIMEOUT_SECONDS: i64 = 10;
 
 /// A webhook of a configuration.
@@ -37,82 +37,41 @@ fn hooks(call: &Call, plural: &str) -> Result<Vec<Hook>, Status> {
     Ok(out)
 }
 
-fn matches_rule(call: &Call, operation: Operation, rule: &Value) -> bool {
-    let resource = &call.kind.resource;
-    let any = |field: &str, wanted: &str| {
-        object::list(rule, field)
-            .iter()
-            .any(|v| v == "*" || v == wanted)
-    };
-    let scope = match object::text(rule, "scope") {
-        "Namespaced" => resource.namespaced,
-        "Cluster" => !resource.namespaced,
-        _ => true,
-    };
-    let wanted = object::list(rule, "resources")
+/// Whether a hook is to be asked.
+///
+/// # Errors
+/// Its conditions can't be evaluated, and it may not be passed by.
+fn concerns(call: &Call, what: &Attributes<'_>, hook: &Hook) -> Result<bool, Status> {
+    let rules = object::list(&hook.value, "rules");
+    let named = rules
         .iter()
-        .filter_map(Value::as_str);
-    let mut fits =
-        wanted.map(
-            |pattern| match (pattern.split_once('/'), call.subresource.as_str()) {
-                (None, "") => pattern == "*" || pattern == resource.plural,
-                (None, _) => false,
-                (Some((plural, sub)), own) => {
-                    let sub_fits = if own.is_empty() {
-                        plural == "*" && sub == "*"
-                    } else {
-                        sub == "*" || sub == own
-                    };
-                    (plural == "*" || plural == resource.plural) && sub_fits
-                }
-            },
-        );
-    scope
-        && any("operations", operation.word())
-        && any("apiGroups", &resource.group)
-        && any("apiVersions", &resource.version)
-        && fits.any(|fits| fits)
-}
-
-fn concerns(call: &Call, what: &Attributes<'_>, hook: &Value) -> bool {
-    let rules = object::list(hook, "rules");
-    if !rules
-        .iter()
-        .any(|rule| matches_rule(call, what.operation, rule))
-    {
-        return false;
+        .any(|rule| matches_rule(call, what.operation, rule));
+    if !named || !selected(call, what, &hook.value) {
+        return Ok(false);
     }
-    let selects = |field: &str, subject: &Value| match hook.get(field).filter(|s| !s.is_null()) {
-        None => true,
-        selector => LabelSelector::from_object(selector).is_ok_and(|s| s.matches(subject)),
-    };
-    let objects = [what.object.as_deref(), what.old];
-    let mut objects = objects.into_iter().flatten();
-    objects.any(|o| selects("objectSelector", o))
-        && selects("namespaceSelector", &namespace_of(call, what))
-}
-
-/// The namespace that a selector looks at; a namespace looks at itself.
-fn namespace_of(call: &Call, what: &Attributes<'_>) -> Value {
-    if call.kind.resource.is("", "namespaces") {
-        return what
-            .object
-            .as_deref()
-            .or(what.old)
-            .cloned()
-            .unwrap_or_default();
+    let conditions = object::list(&hook.value, "matchConditions");
+    if conditions.is_empty() {
+        return Ok(true);
     }
-    let found = call
-        .api
-        .builtin("", "namespaces")
-        .ok()
-        .and_then(|kind| kind.cache.get(&kind.key("", &call.namespace)));
-    found
-        .map(|object| object.record.to_value())
-        .unwrap_or_default()
+    let mut review = review(call, what, "");
+    let subject = Subject::of(call, what, review["request"].take());
+    match conditions_hold(conditions, call, &subject) {
+        Ok(hold) => Ok(hold),
+        Err(_) if object::text(&hook.value, "failurePolicy") == "Ignore" => Ok(false),
+        Err(why) => {
+            let resource = &call.kind.resource;
+            let why = format!("webhook {:?}: matchConditions: {why}", hook.name);
+            Err(Status::forbidden(
+                &resource.group,
+                &resource.plural,
+                &call.name,
+                &why,
+            ))
+        }
+    }
 }
 
-fn review(call: &Call, what: &Attributes<'_>, uid: &str) -> Value {
+pub(super) fn review(call: &Call, what: &Attributes<'_>, uid: &str) -> Value {
     let resource = &call.kind.resource;
     let (api_version, kind) = (&resource.version, &resource.kind);
     let gvk = json!({"group": resource.group, "version": api_version, "kind": kind});
@@ -202,7 +161,7 @@ async fn judge(
     Err(status)
 }
 
-fn is_own(call: &Call) -> bool {
+pub(super) fn is_own(call: &Call) -> bool {
     call.kind.resource.group == GROUP
 }
 
@@ -220,14 +179,14 @@ pub async fn mutate(call: &mut Call, what: &mut Attributes<'_>) -> Result<(), St
     }
     let mut changed_after = Vec::new();
     for (index, hook) in hooks.iter().enumerate() {
-        if concerns(call, what, &hook.value) && one(call, what, hook).await? {
+        if concerns(call, what, hook)? && one(call, what, hook).await? {
             changed_after = (0..index).collect();
         }
     }
     for index in changed_after {
         let hook = &hooks[index];
         if object::text(&hook.value, "reinvocationPolicy") == "IfNeeded"
-            && concerns(call, what, &hook.value)
+            && concerns(call, what, hook)?
         {
             one(call, what, hook).await?;
         }
@@ -263,10 +222,13 @@ pub async fn validate(call: &mut Call, what: &mut Attributes<'_>) -> Result<(), 
     if is_own(call) {
         return Ok(());
     }
-    let hooks: Vec<Hook> = hooks(call, "validatingwebhookconfigurations")?
-        .into_iter()
-        .filter(|hook| concerns(call, what, &hook.value))
-        .collect();
+    let mut concerned = Vec::new();
+    for hook in hooks(call, "validatingwebhookconfigurations")? {
+        if concerns(call, what, &hook)? {
+            concerned.push(hook);
+        }
+    }
+    let hooks = concerned;
     if hooks.is_empty() {
         return Ok(());
     }

@@ -63,6 +63,14 @@ impl<'a> Value<'a> {
         Value::String(Cow::Owned(text.into()))
     }
 
+    /// A map of names, as the variables of a policy.
+    pub fn map(entries: Vec<(&str, Value<'a>)>) -> Value<'a> {
+        let entries = entries
+            .into_iter()
+            .map(|(name, value)| (Value::text(name), value));
+        Value::Map(Arc::new(entries.collect()))
+    }
+
     pub(super) fn list(items: Vec<Value<'a>>) -> Value<'a> {
         Value::List(Arc::new(items))
     }

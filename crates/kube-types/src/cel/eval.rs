@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use super::ast::{Expr, Fold, FoldKind, Node, Operator};
 use super::library;
 use super::operators;
+use super::parse::RESERVED;
 use super::value::Value;
 
 /// What may still be spent, in cel-go's units: one for a step, a tenth for each byte of a text that is looked at.
@@ -495,7 +496,7 @@ pub fn unescape(field: &str) -> Cow<'_, str> {
         .strip_prefix("__")
         .and_then(|rest| rest.strip_suffix("__"));
     if let Some(word) = inner
-        && ESCAPED_WORDS.contains(&word)
+        && (RESERVED.contains(&word) || matches!(word, "true" | "false" | "null"))
     {
         return Cow::Borrowed(word);
     }
@@ -519,27 +520,3 @@ pub fn unescape(field: &str) -> Cow<'_, str> {
     out.push_str(rest);
     Cow::Owned(out)
 }
-
-const ESCAPED_WORDS: [&str; 21] = [
-    "true",
-    "false",
-    "null",
-    "in",
-    "as",
-    "break",
-    "const",
-    "continue",
-    "else",
-    "for",
-    "function",
-    "if",
-    "import",
-    "let",
-    "loop",
-    "package",
-    "namespace",
-    "return",
-    "var",
-    "void",
-    "while",
-];

@@ -11,7 +11,7 @@ const HEIGHT_MAX: usize = 500;
 const NODES_MAX: usize = 20_000;
 
 /// Words that are no names.
-const RESERVED: [&str; 18] = [
+pub const RESERVED: [&str; 18] = [
     "in",
     "as",
     "break",

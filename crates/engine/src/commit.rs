@@ -29,7 +29,11 @@ impl Engine {
         let outcome =
             blocking(move || engine.commit_blocking(&record, &options, target.as_ref())).await;
         if frozen {
-            self.unpause(&entry.id).await?;
+            match self.unpause(&entry.id).await {
+                // It ended meanwhile: nothing is frozen any more.
+                Err(error) if error.kind == Kind::Conflict => {}
+                outcome => outcome?,
+            }
         }
         let image = outcome?;
         self.container_event(&entry, "commit", &[("imageID", image.id.clone())]);

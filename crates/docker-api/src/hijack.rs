@@ -1,5 +1,7 @@
 //! Connections that become a process's streams: attach and exec.
 
+use std::time::Duration;
+
 use axum::body::Body;
 use axum::http::{HeaderValue, Response, StatusCode, header};
 use bytes::Bytes;
@@ -18,6 +20,8 @@ pub const RAW: &str = "application/vnd.docker.raw-stream";
 /// Several streams in frames.
 pub const MULTIPLEXED: &str = "application/vnd.docker.multiplexed-stream";
 const BLOCK_BYTES: usize = 32 * 1024;
+/// How long a client is waited for that has been told of the end.
+const LINGER: Duration = Duration::from_secs(5);
 const DETACH_KEYS_DEFAULT: &str = "ctrl-p,ctrl-q";
 
 /// How a client wants to be connected.
@@ -78,14 +82,20 @@ async fn join(
     let (mut from_client, mut to_client) = tokio::io::split(connection);
     let (mut output, mut input) = (attached.output, attached.input);
     let (tell, told) = oneshot::channel();
+    let (leave, left) = oneshot::channel();
     let sending = tokio::spawn(async move {
+        let mut tell = Some(tell);
         if forward(&mut from_client, &mut input, detach.as_deref()).await {
-            let _ = tell.send(());
+            let _ = tell.take().map(|tell| tell.send(()));
         } else {
             let _ = input.shutdown().await;
-            // Whoever waits for the keys waits on: they can't come any more.
-            std::future::pending::<()>().await;
         }
+        // What the client still sends has to be read: closing over it resets the connection, and output is lost.
+        let _ = tokio::io::copy(&mut from_client, &mut tokio::io::sink()).await;
+        let _ = leave.send(());
+        // Whoever waits for the keys waits on: they can't come any more.
+        std::future::pending::<()>().await;
+        drop(tell);
     });
     let mut buffered = tokio::io::BufReader::with_capacity(BLOCK_BYTES, &mut output);
     tokio::select! {
@@ -93,6 +103,7 @@ async fn join(
         _ = told => {}
     }
     let _ = to_client.shutdown().await;
+    let _ = tokio::time::timeout(LINGER, left).await;
     sending.abort();
 }
 

@@ -3,8 +3,10 @@
 
 mod daemon;
 mod embedded;
+mod listen;
 mod notify;
 mod registry;
+mod rooms;
 mod server;
 
 use std::ffi::OsString;

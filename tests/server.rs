@@ -4,6 +4,7 @@
 mod server_house;
 
 use server_house::House;
+use wharf_testkit::kubectl::Kubectl;
 
 const WEB: &str = "
 apiVersion: apps/v1

@@ -7,6 +7,7 @@ use std::fs;
 use std::process::{Command, Stdio};
 
 use server_house::House;
+use wharf_testkit::kubectl::Kubectl;
 
 const MAPS: &str = "{}/api/v1/namespaces/default/configmaps";
 

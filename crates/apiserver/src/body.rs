@@ -34,9 +34,7 @@ impl Body<'_> {
             "" | "application/json" | "*/*" => schema::parse_strict(self.bytes).map_err(|e| {
                 Status::bad_request(format!("couldn't get version/kind; json parse error: {e}"))
             }),
-            "application/yaml" => crate::yaml::read(self.bytes)
-                .map(|value| (value, Vec::new()))
-                .map_err(Status::bad_request),
+            "application/yaml" => crate::yaml::read(self.bytes).map_err(Status::bad_request),
             PROTOBUF => protobuf::decode(self.bytes)
                 .map(|value| (value, Vec::new()))
                 .map_err(|e| Status::bad_request(e.to_string())),
@@ -102,13 +100,13 @@ impl Call {
                 value["kind"].as_str().unwrap_or_default(),
             )));
         }
-        let mut faults = doubled;
         let read = if kind == self.kind.resource.kind {
             schema::read(&self.kind.resource, &mut value)
         } else {
             read_definition(&version, &kind, &mut value)
         };
-        faults.extend(read.map_err(Status::bad_request)?);
+        let mut faults = read.map_err(Status::bad_request)?;
+        faults.extend(doubled);
         self.report(&faults, &kind)?;
         Ok(value)
     }

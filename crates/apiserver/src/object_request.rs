@@ -9,7 +9,7 @@ use crate::call::Call;
 use crate::handle::Request;
 use crate::info::Info;
 use crate::object::Record;
-use crate::output::{self, Output, Reply, list_meta};
+use crate::output::{self, ACCEPTED, Output, Reply, Shape, list_meta};
 use crate::verbs::{create, delete, get, list, patch, subresource, update, watch};
 
 /// Answers a request about a resource.
@@ -140,6 +140,10 @@ async fn review(
     }
     if info.verb != "create" {
         return Err(not_allowed(call, info));
+    }
+    if output.shape != Shape::Whole {
+        // Without metadata there is nothing that another shape could show.
+        return Err(Status::not_acceptable(&ACCEPTED));
     }
     let value = call.read_object(request.body())?;
     let api = call.api.clone();

@@ -43,7 +43,8 @@ pub struct Output {
     pub shape: Shape,
 }
 
-const ACCEPTED: [&str; 3] = [
+/// Media types of answers.
+pub const ACCEPTED: [&str; 3] = [
     "application/json",
     "application/yaml",
     "application/vnd.kubernetes.protobuf",

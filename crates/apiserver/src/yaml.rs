@@ -1,17 +1,34 @@
 //! YAML in and out: bodies are read with bounds on nesting and on repeated anchors; answers are written block by block.
 
 use serde_json::Value;
+use serde_saphyr::Error;
+use serde_saphyr::options::DuplicateKeyPolicy;
 
 /// Levels that a document may nest.
 const DEPTH_MAX: usize = 100;
 
-/// Reads one document.
+/// Reads one document, and tells which key is there more than once: the last one counts.
 ///
 /// # Errors
 /// What is wrong with the text.
-pub fn read(bytes: &[u8]) -> Result<Value, String> {
+pub fn read(bytes: &[u8]) -> Result<(Value, Vec<String>), String> {
     let text = std::str::from_utf8(bytes).map_err(|e| e.to_string())?;
-    serde_saphyr::from_str::<Value>(text).map_err(|e| format!("error converting YAML to JSON: {e}"))
+    let failed = |error: serde_saphyr::Error| format!("error converting YAML to JSON: {error}");
+    let error = match serde_saphyr::from_str::<Value>(text) {
+        Ok(value) => return Ok((value, Vec::new())),
+        Err(error) => error,
+    };
+    let Error::DuplicateMappingKey { key, location } = error.without_snippet() else {
+        return Err(failed(error));
+    };
+    let doubled = format!(
+        "yaml: unmarshal errors:\n  line {}: key {:?} already set in map",
+        location.line(),
+        key.as_deref().unwrap_or_default()
+    );
+    let lenient = serde_saphyr::options! { duplicate_keys: DuplicateKeyPolicy::LastWins };
+    let value = serde_saphyr::from_str_with_options(text, lenient).map_err(failed)?;
+    Ok((value, vec![doubled]))
 }
 
 /// Writes a document.
@@ -101,7 +118,17 @@ mod tests {
     fn what_is_written_is_read_back() {
         let value = json!({"a": {"b": [1, {"c": "x: y", "d": ["e", []]}, "true"], "f": {}}, "g": null, "h": "", "i": "two\nlines"});
         let text = write(&value);
-        assert_eq!(read(text.as_bytes()).unwrap(), value, "{text}");
+        assert_eq!(read(text.as_bytes()).unwrap(), (value, vec![]), "{text}");
+    }
+
+    #[test]
+    fn a_key_that_comes_twice_is_told_with_its_line() {
+        let (value, doubled) = read(b"a: 1\nb: 2\nb: 3\n").unwrap();
+        assert_eq!(value, json!({"a": 1, "b": 3}));
+        assert_eq!(
+            doubled,
+            ["yaml: unmarshal errors:\n  line 3: key \"b\" already set in map"]
+        );
     }
 
     #[test]

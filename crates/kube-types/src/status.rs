@@ -251,6 +251,11 @@ impl Status {
         .detail("causes", json!([{"message": cause}]))
     }
 
+    /// 500, without a reason that a program could go by.
+    pub fn unknown(message: impl Into<String>) -> Self {
+        Self::new(500, "", message)
+    }
+
     /// 503.
     pub fn unavailable(message: impl Into<String>) -> Self {
         Self::new(503, "ServiceUnavailable", message)

@@ -6,7 +6,7 @@ use wharf_kube_types::patch::{PatchError, json_patch, merge_patch, strategic_mer
 use wharf_kube_types::{Schema, Status, object, schema};
 
 use crate::body::Body;
-use crate::call::Call;
+use crate::call::{Call, Validation};
 use crate::clock;
 use crate::object::Record;
 use crate::verbs::update::{Demand, Made, change};
@@ -40,8 +40,17 @@ pub async fn patch(call: &mut Call, body: Body<'_>) -> Result<(Record, bool), St
             Patch::Strategic(parse()?.0)
         }
         "application/apply-patch+yaml" => {
-            let value = crate::yaml::read(body.bytes)
+            let (value, doubled) = crate::yaml::read(body.bytes)
                 .map_err(|e| Status::bad_request(format!("error decoding YAML: {e}")))?;
+            if let Some(fault) = doubled.first() {
+                match call.validation {
+                    Validation::Ignore => {}
+                    Validation::Warn => call.warnings.extend(doubled),
+                    Validation::Strict => {
+                        return Err(Status::bad_request(format!("error decoding YAML: {fault}")));
+                    }
+                }
+            }
             return apply_object(call, value).await;
         }
         other => {
@@ -173,14 +182,43 @@ fn prepare(call: &mut Call, mut config: Value) -> Result<Value, Status> {
         )));
     }
     super::write::place(call, &mut config)?;
+    let schema = &call.kind.resource.schema;
+    let unknown = schema::prune(schema, &mut config.clone());
+    if !unknown.is_empty() {
+        return Err(untyped(call, &unknown));
+    }
     // Read once for its faults only.
     call.check_object(config.clone(), Vec::new())?;
     let schema = &call.kind.resource.schema;
-    schema::prune(schema, &mut config);
     if !call.kind.resource.custom {
         schema::normalize(schema, &mut config);
     }
     Ok(config)
+}
+
+/// What is applied has to fit the schema, whatever validation of fields was asked for: nobody could own the rest.
+fn untyped(call: &Call, unknown: &[String]) -> Status {
+    let lines: Vec<String> = unknown
+        .iter()
+        .map(|fault| {
+            let path = fault.split('"').nth(1).unwrap_or(fault);
+            format!(".{path}: field not declared in schema")
+        })
+        .collect();
+    let what = match lines.as_slice() {
+        [one] => one.clone(),
+        many => format!("errors:\n  {}", many.join("\n  ")),
+    };
+    let object = match call.namespace.as_str() {
+        "" => call.name.clone(),
+        namespace => format!("{namespace}/{}", call.name),
+    };
+    let resource = &call.kind.resource;
+    Status::unknown(format!(
+        "failed to create typed patch object ({object}; {}, Kind={}): {what}",
+        resource.api_version(),
+        resource.kind
+    ))
 }
 
 fn applied(

@@ -148,9 +148,11 @@ pub async fn patch_scale(call: &mut Call, body: crate::body::Body<'_>) -> Result
         "application/merge-patch+json" | "application/strategic-merge-patch+json" => {
             patch::Patch::Merge(parse()?)
         }
-        "application/apply-patch+yaml" => {
-            patch::Patch::Merge(crate::yaml::read(body.bytes).map_err(Status::bad_request)?)
-        }
+        "application/apply-patch+yaml" => patch::Patch::Merge(
+            crate::yaml::read(body.bytes)
+                .map_err(Status::bad_request)?
+                .0,
+        ),
         other => return Err(Status::unsupported_media_type(other)),
     };
     let path = paths(call).spec_replicas;

@@ -97,8 +97,10 @@ fn custom(resource: &Resource, name: &str, form: Form, out: &mut Map<String, Val
         schema["properties"] = json!({});
     }
     let fields = &mut schema["properties"];
-    fields["apiVersion"] = json!({"type": "string"});
-    fields["kind"] = json!({"type": "string"});
+    fields["apiVersion"] = json!({"type": "string",
+        "description": "APIVersion defines the group and the version that this object is written in."});
+    fields["kind"] =
+        json!({"type": "string", "description": "Kind is the type of this object, in CamelCase."});
     fields["metadata"] = meta("ObjectMeta");
     schema["x-kubernetes-group-version-kind"] = kind(&resource.kind);
     out.insert(name.to_owned(), schema);

@@ -34,6 +34,8 @@ pub struct Api {
     pub authority: Arc<crate::certificates::Authority>,
     /// Ranges of addresses and ports given to services.
     pub allocator: crate::admission::allocate::Allocator,
+    /// Requests that others answer.
+    pub relay: crate::relay::Relay,
 }
 
 impl std::fmt::Debug for Api {
@@ -72,6 +74,7 @@ impl Api {
         registry: Registry,
         authenticator: Authenticator,
         authority: Arc<crate::certificates::Authority>,
+        relay: crate::relay::Relay,
     ) -> Self {
         let authorizer = Authorizer::new(&caches);
         Self {
@@ -85,6 +88,7 @@ impl Api {
             metrics: Metrics::default(),
             authority,
             allocator: crate::admission::allocate::Allocator::default(),
+            relay,
         }
     }
 

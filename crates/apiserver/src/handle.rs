@@ -83,9 +83,29 @@ async fn answer(
     info: &Info,
     query: Query,
 ) -> Result<Reply, Status> {
+    let user = identify(api, request, None, info)?;
+    if !info.is_resource {
+        return nonresource::answer(api, request, info);
+    }
+    let mut call = call(api, info, query, user, request.header(USER_AGENT))?;
+    let output = Output::negotiate(request.header(ACCEPT))?;
+    let reply = object_request::answer(&mut call, info, request, output).await?;
+    Ok(reply.with_warnings(&call.warnings))
+}
+
+/// Who asks, if they may do what they ask for. `token` counts where there is no `Authorization` header.
+///
+/// # Errors
+/// 401 and 403.
+pub fn identify(
+    api: &Api,
+    request: &Request<'_>,
+    token: Option<&str>,
+    info: &Info,
+) -> Result<Arc<User>, Status> {
     let authorization = request.headers.get(AUTHORIZATION);
     let authorization = match authorization.map(|v| v.to_str()) {
-        None => None,
+        None => token,
         Some(Ok(text)) => Some(text),
         Some(Err(_)) => return Err(Status::unauthorized()),
     };
@@ -94,9 +114,20 @@ async fn answer(
         .request(api, request.certificate, authorization)?;
     let user = authn::impersonate::act_as(api, user, request.headers)?;
     api.authorizer.demand(api, &user, &Ask::of(info))?;
-    if !info.is_resource {
-        return nonresource::answer(api, request, info);
-    }
+    Ok(user)
+}
+
+/// The call that a request about a resource is.
+///
+/// # Errors
+/// There is no such resource, or an option makes no sense.
+pub fn call(
+    api: &Arc<Api>,
+    info: &Info,
+    query: Query,
+    user: Arc<User>,
+    user_agent: &str,
+) -> Result<Call, Status> {
     let registry = api.registry();
     let kind = registry.find(&info.group, &info.version, &info.resource);
     let kind = kind.ok_or_else(Status::no_such_path)?.clone();
@@ -119,13 +150,11 @@ async fn answer(
         warnings: Vec::new(),
         kind,
     };
-    call.read_options(request.header(USER_AGENT))?;
+    call.read_options(user_agent)?;
     if let Some(warning) = &call.kind.deprecated {
         call.warnings.push(warning.clone());
     }
-    let output = Output::negotiate(request.header(ACCEPT))?;
-    let reply = object_request::answer(&mut call, info, request, output).await?;
-    Ok(reply.with_warnings(&call.warnings))
+    Ok(call)
 }
 
 /// A name that only a field selector gave is the authoriser's business, not the verb's.

@@ -57,6 +57,16 @@ impl Query {
     }
 }
 
+/// All values of a query's option, in their order.
+pub fn values(query: &str, name: &str) -> Vec<String> {
+    let parts = query.split('&').filter(|part| !part.is_empty());
+    let pairs = parts.map(|part| part.split_once('=').unwrap_or((part, "")));
+    pairs
+        .filter(|(key, _)| decode(key) == name)
+        .map(|(_, value)| decode(value))
+        .collect()
+}
+
 fn decode(text: &str) -> String {
     let spaced = text.replace('+', " ");
     percent_decode_str(&spaced).decode_utf8_lossy().into_owned()

@@ -19,6 +19,8 @@ mod convert;
 mod discovery;
 mod dispatch;
 mod handle;
+#[cfg(test)]
+mod harness;
 mod https;
 mod info;
 mod kubeconfig;
@@ -29,10 +31,12 @@ mod object_request;
 mod output;
 mod random;
 mod registry;
+mod relay;
 mod seal;
 mod serve;
 mod server;
 mod verbs;
 mod yaml;
 
+pub use relay::NodeTrust;
 pub use server::{Config, Datastore, Error, Server, database, snapshot};

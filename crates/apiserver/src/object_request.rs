@@ -258,7 +258,6 @@ async fn on_subresource(
             let answer = authn::service_account::request(call, &value).await?;
             Ok(Reply::value(output, 201, &answer))
         }
-        ("log" | "exec" | "attach" | "portforward" | "proxy", _) => Err(no_node(call).await),
         (_, "get") => one(call, output, 200, &get::get(call).await?),
         (_, "update") => {
             let mut value = call.read_object(request.body())?;
@@ -271,20 +270,5 @@ async fn on_subresource(
             one(call, output, 200, &record)
         }
         _ => Err(not_allowed(call, info)),
-    }
-}
-
-/// What needs a node agent to answer.
-async fn no_node(call: &Call) -> Status {
-    let record = match get::get(call).await {
-        Ok(record) => record,
-        Err(status) => return status,
-    };
-    let value = record.to_value();
-    match object::text(&value, "spec.nodeName") {
-        "" if call.kind.resource.is("", "pods") => {
-            Status::bad_request(format!("pod {} does not have a host assigned", call.name))
-        }
-        _ => Status::unavailable("no node agent answers for this object"),
     }
 }

@@ -17,7 +17,7 @@ use http::header::{
 };
 use http::{Request, Response};
 use http_body_util::combinators::BoxBody;
-use http_body_util::{BodyExt, Full, StreamBody};
+use http_body_util::{BodyExt, StreamBody};
 use hyper::body::{Body as _, Frame, Incoming};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -34,6 +34,7 @@ use crate::body::BODY_BYTES_MAX;
 use crate::certificates::Pair;
 use crate::handle::{self, handle};
 use crate::output::{Output, Payload, Reply};
+use crate::relay::forward::full;
 
 const HANDSHAKE_LIMIT: Duration = Duration::from_secs(10);
 const HEADER_LIMIT: Duration = Duration::from_secs(30);
@@ -153,6 +154,7 @@ async fn connection(api: Arc<Api>, socket: TcpStream, acceptor: TlsAcceptor) {
             .timer(TokioTimer::new())
             .header_read_timeout(HEADER_LIMIT)
             .serve_connection(io, service)
+            .with_upgrades()
             .await
     };
     if let Err(error) = ended {
@@ -160,13 +162,19 @@ async fn connection(api: Arc<Api>, socket: TcpStream, acceptor: TlsAcceptor) {
     }
 }
 
-type Answer = Response<BoxBody<Bytes, Infallible>>;
+type Answer = Response<crate::relay::forward::Body>;
 
 async fn respond(
     api: &Arc<Api>,
     certificate: Option<&Arc<User>>,
     request: Request<Incoming>,
 ) -> Answer {
+    if crate::relay::concerns(request.uri().path()) {
+        return match crate::relay::respond(api.clone(), certificate.cloned(), request).await {
+            Ok(response) => response,
+            Err(reply) => to_response(api, reply, false).await,
+        };
+    }
     let (parts, body) = request.into_parts();
     let gzip = parts
         .headers
@@ -249,14 +257,14 @@ async fn to_response(api: &Arc<Api>, reply: Reply, gzip: bool) -> Answer {
     let body = match reply.body {
         Payload::Bytes(bytes) if gzip && bytes.len() >= GZIP_BYTES_MIN => {
             compressed = true;
-            Full::new(compress(bytes).await).boxed()
+            full(compress(bytes).await)
         }
-        Payload::Bytes(bytes) => Full::new(bytes).boxed(),
+        Payload::Bytes(bytes) => full(bytes),
         Payload::Stream(stream) => {
             let counted = Counted::new(api.clone());
             let frames = stream.map(move |bytes| {
                 let _ = &counted;
-                Ok::<_, Infallible>(Frame::data(bytes))
+                Ok(Frame::data(bytes))
             });
             // Streams are used by one task only, but the body has to be shareable.
             BoxBody::new(StreamBody::new(SyncStream(std::sync::Mutex::new(
@@ -305,12 +313,13 @@ impl Drop for Counted {
     }
 }
 
-type Frames = Pin<Box<dyn futures_util::Stream<Item = Result<Frame<Bytes>, Infallible>> + Send>>;
+type Frames =
+    Pin<Box<dyn futures_util::Stream<Item = Result<Frame<Bytes>, std::io::Error>> + Send>>;
 
 struct SyncStream(std::sync::Mutex<Frames>);
 
 impl futures_util::Stream for SyncStream {
-    type Item = Result<Frame<Bytes>, Infallible>;
+    type Item = Result<Frame<Bytes>, std::io::Error>;
 
     fn poll_next(
         mut self: Pin<&mut Self>,

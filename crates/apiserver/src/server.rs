@@ -16,9 +16,10 @@ use crate::authn::jwt::SigningKey;
 use crate::authn::service_account::Issuer;
 use crate::authn::{Authenticator, MASTERS};
 use crate::cache::Caches;
-use crate::certificates::{Authority, Subject, lasting_key, write_file};
+use crate::certificates::{Authority, Pair, Subject, lasting_key, write_file};
 use crate::dispatch::Follower;
 use crate::registry::Registry;
+use crate::relay::{NodeTrust, Relay};
 use crate::{bootstrap, certificates, controllers, kubeconfig, seal, serve};
 
 /// How often certificates are looked at for renewal.
@@ -202,6 +203,8 @@ impl Server {
         front.keep(&keys, "front-proxy-client", &proxy)?;
         let pair = authority.keep(&keys, "server", &subject(address))?;
         let tls = serve::tls(&pair, &authority.pem)?;
+        let relay = Relay::new(node_client(&authority, &keys)?, &authority.pem)?;
+        relay.set_own_port(address.port());
         let authenticator = authenticator(&config, &keys)?;
         let describe = |caches: &Caches| {
             // Describing is a side effect of making a registry.
@@ -210,7 +213,14 @@ impl Server {
         let (caches, follower) = Follower::open(&*store, describe).await?;
         let registry = controllers::registry(&caches, 1);
         tokio::spawn(follower.run(store.clone(), caches.clone()));
-        let api = Arc::new(Api::new(store, caches, registry, authenticator, authority));
+        let api = Arc::new(Api::new(
+            store,
+            caches,
+            registry,
+            authenticator,
+            authority,
+            relay,
+        ));
         let server = Self {
             api,
             listener,
@@ -230,6 +240,12 @@ impl Server {
         Ok(server)
     }
 
+    /// Its inside.
+    #[cfg(test)]
+    pub(crate) fn api(&self) -> &Arc<Api> {
+        &self.api
+    }
+
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
@@ -238,6 +254,35 @@ impl Server {
     /// The administrator's kubeconfig in the data root.
     pub fn kubeconfig(&self) -> PathBuf {
         self.config.data_root.join("admin.kubeconfig")
+    }
+
+    /// Says whose certificates of nodes are believed; at first the cluster's own authority's.
+    ///
+    /// # Errors
+    /// Certificates that are none.
+    pub fn trust_nodes(&self, trust: NodeTrust) -> Result<(), Error> {
+        Ok(self.api.relay.trust(trust)?)
+    }
+
+    /// A certificate and key, in PEM, for the server of a node that has these names and addresses, signed by the
+    /// cluster's authority. Kept in the data root and renewed when it is asked for again.
+    ///
+    /// # Errors
+    /// The files can't be read or written.
+    pub fn node_certificate(
+        &self,
+        node: &str,
+        hosts: &[String],
+    ) -> Result<(String, String), Error> {
+        let subject = Subject {
+            name: format!("system:node:{node}"),
+            organisations: vec!["system:nodes".to_owned()],
+            hosts: hosts.to_vec(),
+        };
+        let file = format!("node-{}", hex::encode(node));
+        let keys = keys_folder(&self.config);
+        let pair = self.api.authority.keep(&keys, &file, &subject)?;
+        Ok((pair.certificate, pair.key))
     }
 
     fn write_kubeconfig(&self) -> Result<(), Error> {
@@ -284,6 +329,12 @@ impl Server {
                 let config = renewed.map_err(|e| e.to_string()).and_then(|pair| {
                     serve::tls(&pair, &api.authority.pem).map_err(|e| e.to_string())
                 });
+                let renewed = node_client(&api.authority, &keys).map_err(|e| e.to_string());
+                if let Err(error) =
+                    renewed.and_then(|pair| api.relay.renew(pair).map_err(|e| e.to_string()))
+                {
+                    tracing::error!(%error, "renew the certificate for nodes");
+                }
                 match config {
                     Ok(config) => {
                         tls.send_replace(config);
@@ -293,6 +344,16 @@ impl Server {
             }
         }
     }
+}
+
+/// This server as a client of nodes.
+fn node_client(authority: &Authority, keys: &Path) -> Result<Pair, certificates::Error> {
+    let subject = Subject {
+        name: "kube-apiserver-kubelet-client".to_owned(),
+        organisations: vec![MASTERS.to_owned()],
+        hosts: Vec::new(),
+    };
+    authority.keep(keys, "apiserver-kubelet-client", &subject)
 }
 
 fn make_private(folder: &Path) -> Result<(), Error> {

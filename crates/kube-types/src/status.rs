@@ -256,6 +256,54 @@ impl Status {
         Self::new(500, "", message)
     }
 
+    /// What another server answered in its own words, about an object.
+    pub fn from_server(code: u16, resource: &Resource, name: &str, words: &str) -> Self {
+        let (reason, text) = match code {
+            401 => (
+                "Unauthorized",
+                "the server has asked for the client to provide credentials",
+            ),
+            403 => ("Forbidden", words),
+            404 => (
+                "NotFound",
+                "the server could not find the requested resource",
+            ),
+            405 => (
+                "MethodNotAllowed",
+                "the server does not allow this method on the requested resource",
+            ),
+            409 => ("Conflict", "the server reported a conflict"),
+            429 => (
+                "TooManyRequests",
+                "the server has received too many requests and has asked us to try again later",
+            ),
+            503 => (
+                "ServiceUnavailable",
+                "the server is currently unable to handle the request",
+            ),
+            504 => (
+                "Timeout",
+                "the server was unable to return a response in the time allotted, but may still be processing the request",
+            ),
+            code if code >= 500 => (
+                "InternalError",
+                "an error on the server has prevented the request from succeeding",
+            ),
+            _ => ("Unknown", "the server responded with an unknown error"),
+        };
+        let mut message = text.to_owned();
+        if !words.is_empty() && words != text {
+            let object = format!("{} {name}", resource.qualified());
+            message = format!("{text} ({words}) ({object})");
+        }
+        Self::new(code, reason, message)
+            .with_details(name, &resource.group, &resource.plural)
+            .detail(
+                "causes",
+                json!([{"reason": "UnexpectedServerResponse", "message": words}]),
+            )
+    }
+
     /// 503.
     pub fn unavailable(message: impl Into<String>) -> Self {
         Self::new(503, "ServiceUnavailable", message)

@@ -26,6 +26,8 @@ pub enum Operation {
     Update,
     /// An object is deleted.
     Delete,
+    /// Someone connects to what an object stands for.
+    Connect,
 }
 
 impl Operation {
@@ -35,6 +37,7 @@ impl Operation {
             Self::Create => "CREATE",
             Self::Update => "UPDATE",
             Self::Delete => "DELETE",
+            Self::Connect => "CONNECT",
         }
     }
 }
@@ -96,4 +99,14 @@ pub async fn check(call: &mut Call, what: &mut Attributes<'_>) -> Result<(), Sta
     webhook::validate(call, what).await?;
     // Last, so that nothing is counted that someone else refuses.
     quota::check(call, what).await
+}
+
+/// Lets webhooks and policies judge a connection to what an object stands for.
+///
+/// # Errors
+/// Who refused it.
+pub async fn connect(call: &mut Call, what: &mut Attributes<'_>) -> Result<(), Status> {
+    webhook::mutate(call, what).await?;
+    policy::check(call, what)?;
+    webhook::validate(call, what).await
 }

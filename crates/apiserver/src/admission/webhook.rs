@@ -74,7 +74,12 @@ fn concerns(call: &Call, what: &Attributes<'_>, hook: &Hook) -> Result<bool, Sta
 pub(super) fn review(call: &Call, what: &Attributes<'_>, uid: &str) -> Value {
     let resource = &call.kind.resource;
     let (api_version, kind) = (&resource.version, &resource.kind);
-    let gvk = json!({"group": resource.group, "version": api_version, "kind": kind});
+    let gvk = match resource.subresource(&call.subresource) {
+        Some(sub) if !sub.version.is_empty() => {
+            json!({"group": sub.group, "version": sub.version, "kind": sub.kind})
+        }
+        _ => json!({"group": resource.group, "version": api_version, "kind": kind}),
+    };
     let gvr = json!({"group": resource.group, "version": api_version, "resource": resource.plural});
     let mut request = json!({
         "uid": uid, "kind": gvk, "resource": gvr, "requestKind": gvk, "requestResource": gvr,
@@ -209,8 +214,10 @@ async fn one(call: &mut Call, what: &mut Attributes<'_>, hook: &Hook) -> Result<
     };
     let before = value.clone();
     patch::json_patch(value, &change).map_err(|e| fail(e.to_string()))?;
-    // What a webhook makes is read as what a client sends.
-    wharf_kube_types::schema::read(&call.kind.resource, value).map_err(fail)?;
+    if what.operation != super::Operation::Connect {
+        // What a webhook makes is read as what a client sends.
+        wharf_kube_types::schema::read(&call.kind.resource, value).map_err(fail)?;
+    }
     Ok(*value != before)
 }
 

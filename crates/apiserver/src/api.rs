@@ -34,6 +34,8 @@ pub struct Api {
     pub authority: Arc<crate::certificates::Authority>,
     /// Ranges of addresses and ports given to services.
     pub allocator: crate::admission::allocate::Allocator,
+    /// APIs that other servers serve.
+    pub aggregated: crate::aggregation::Aggregated,
     /// Requests that others answer.
     pub relay: crate::relay::Relay,
 }
@@ -88,6 +90,7 @@ impl Api {
             metrics: Metrics::default(),
             authority,
             allocator: crate::admission::allocate::Allocator::default(),
+            aggregated: crate::aggregation::Aggregated::default(),
             relay,
         }
     }
@@ -98,6 +101,11 @@ impl Api {
             .read()
             .unwrap_or_else(PoisonError::into_inner)
             .clone()
+    }
+
+    /// Changes whenever the documents about what is served do.
+    pub fn edition(&self) -> u64 {
+        self.registry().generation + (self.aggregated.changes() << 32)
     }
 
     /// Tells when something else is served.

@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 mod admission;
+mod aggregation;
 mod api;
 mod authn;
 mod authz;

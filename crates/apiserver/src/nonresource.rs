@@ -6,6 +6,7 @@ use http::header::ACCEPT;
 use serde_json::{Value, json};
 use wharf_kube_types::{Status, openapi};
 
+use crate::aggregation::discovery as aggregation;
 use crate::api::Api;
 use crate::discovery;
 use crate::handle::Request;
@@ -95,24 +96,34 @@ fn health(kind: &str, rest: &[&str], query: &str) -> Result<Reply, Status> {
 }
 
 fn openapi_v2(api: &Api, request: &Request<'_>) -> Result<Reply, Status> {
-    let registry = api.registry();
     let accept = request.header(ACCEPT);
     if accept.contains("proto-openapi.spec.v2") && !accept.contains("application/json") {
-        let make = || openapi::v2_protobuf(&discovery::openapi_v2(&registry));
+        let make = || openapi::v2_protobuf(&whole_openapi_v2(api));
         let bytes = api
             .documents
-            .get_bytes(registry.generation, "openapi/v2/protobuf", make);
+            .get_bytes(api.edition(), "openapi/v2/protobuf", make);
         return Ok(Reply::bytes(200, openapi::MEDIA_TYPE, bytes));
     }
-    let make = || discovery::openapi_v2(&registry);
-    let bytes = api.documents.get(registry.generation, "openapi/v2", make);
+    let make = || whole_openapi_v2(api);
+    let bytes = api.documents.get(api.edition(), "openapi/v2", make);
     Ok(Reply::bytes(200, "application/json", bytes))
+}
+
+fn whole_openapi_v2(api: &Api) -> Value {
+    let mut document = discovery::openapi_v2(&api.registry());
+    aggregation::into_openapi_v2(&mut document, &api.aggregated.all());
+    document
 }
 
 fn openapi_v3(api: &Api, rest: &[&str]) -> Result<Reply, Status> {
     let registry = api.registry();
     let (group, version) = match rest {
-        [] => return Ok(Reply::json(200, &discovery::openapi_v3_index(&registry))),
+        [] => {
+            let mut index = discovery::openapi_v3_index(&registry);
+            let changes = api.aggregated.changes();
+            aggregation::into_openapi_index(&mut index, &api.aggregated.all(), changes);
+            return Ok(Reply::json(200, &index));
+        }
         ["api", version] => ("", *version),
         ["apis", group, version] => (*group, *version),
         _ => return Err(Status::no_such_path()),
@@ -122,7 +133,7 @@ fn openapi_v3(api: &Api, rest: &[&str]) -> Result<Reply, Status> {
     }
     let name = format!("openapi/v3/{group}/{version}");
     let make = || discovery::openapi_v3(&registry, group, version).unwrap_or_default();
-    let bytes = api.documents.get(registry.generation, &name, make);
+    let bytes = api.documents.get(api.edition(), &name, make);
     Ok(Reply::bytes(200, "application/json", bytes))
 }
 
@@ -149,18 +160,31 @@ fn discover(api: &Api, request: &Request<'_>, steps: &[&str]) -> Result<Reply, S
     let registry = api.registry();
     let address = request.header(http::header::HOST);
     let wants = aggregated(request.header(ACCEPT));
+    let remotes = api.aggregated.all();
     let value = match (steps, wants) {
         ([top], Some((version, media_type))) => {
             let core = *top == "api";
             let name = format!("{top} {version}");
-            let make = || discovery::aggregated(&registry, core, version);
-            let bytes = api.documents.get(registry.generation, &name, make);
+            let make = || {
+                let mut list = discovery::aggregated(&registry, core, version);
+                if !core {
+                    aggregation::into_aggregated(&mut list, &remotes);
+                }
+                list
+            };
+            let bytes = api.documents.get(api.edition(), &name, make);
             return Ok(Reply::bytes(200, media_type, bytes));
         }
         (["api"], None) => Some(discovery::core_versions(address)),
-        (["apis"], None) => Some(discovery::groups(&registry)),
+        (["apis"], None) => {
+            let mut list = discovery::groups(&registry);
+            aggregation::into_groups(&mut list, &remotes);
+            Some(list)
+        }
         (["api", version], _) => discovery::resources(&registry, "", version),
-        (["apis", group], _) if !group.is_empty() => discovery::group(&registry, group),
+        (["apis", group], _) if !group.is_empty() => {
+            aggregation::into_group(discovery::group(&registry, group), group, &remotes)
+        }
         (["apis", group, version], _) => discovery::resources(&registry, group, version),
         _ => None,
     };

@@ -169,7 +169,7 @@ async fn respond(
     certificate: Option<&Arc<User>>,
     request: Request<Incoming>,
 ) -> Answer {
-    if crate::relay::concerns(request.uri().path()) {
+    if crate::relay::concerns(api, request.uri().path()) {
         return match crate::relay::respond(api.clone(), certificate.cloned(), request).await {
             Ok(response) => response,
             Err(reply) => to_response(api, reply, false).await,

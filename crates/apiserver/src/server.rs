@@ -195,15 +195,10 @@ impl Server {
         make_private(&keys)?;
         seal::prepare(&keys)?;
         let authority = Arc::new(Authority::open(&keys, "ca", "wharf-ca")?);
-        let front = Authority::open(&keys, "front-proxy-ca", "wharf-front-proxy-ca")?;
-        let proxy = Subject {
-            name: "front-proxy-client".to_owned(),
-            ..Subject::default()
-        };
-        front.keep(&keys, "front-proxy-client", &proxy)?;
+        let front = front_proxy(&keys)?;
         let pair = authority.keep(&keys, "server", &subject(address))?;
         let tls = serve::tls(&pair, &authority.pem)?;
-        let relay = Relay::new(node_client(&authority, &keys)?, &authority.pem)?;
+        let relay = Relay::new(node_client(&authority, &keys)?, &authority.pem, front)?;
         relay.set_own_port(address.port());
         let authenticator = authenticator(&config, &keys)?;
         let describe = |caches: &Caches| {
@@ -329,6 +324,9 @@ impl Server {
                 let config = renewed.map_err(|e| e.to_string()).and_then(|pair| {
                     serve::tls(&pair, &api.authority.pem).map_err(|e| e.to_string())
                 });
+                if let Ok((pair, _)) = front_proxy(&keys) {
+                    api.relay.renew_front(pair);
+                }
                 let renewed = node_client(&api.authority, &keys).map_err(|e| e.to_string());
                 if let Err(error) =
                     renewed.and_then(|pair| api.relay.renew(pair).map_err(|e| e.to_string()))
@@ -344,6 +342,17 @@ impl Server {
             }
         }
     }
+}
+
+/// This server as a client of extension servers, with the authority that they believe.
+fn front_proxy(keys: &Path) -> Result<(Pair, String), certificates::Error> {
+    let front = Authority::open(keys, "front-proxy-ca", "wharf-front-proxy-ca")?;
+    let subject = Subject {
+        name: "front-proxy-client".to_owned(),
+        ..Subject::default()
+    };
+    let pair = front.keep(keys, "front-proxy-client", &subject)?;
+    Ok((pair, front.pem))
 }
 
 /// This server as a client of nodes.

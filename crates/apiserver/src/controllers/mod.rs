@@ -1,6 +1,7 @@
 //! Controllers that the API itself needs: level-triggered, woken by the caches.
 
 mod aggregation;
+mod api_services;
 mod certificates;
 mod definitions;
 mod events;
@@ -82,6 +83,17 @@ pub fn start(api: &Arc<Api>) {
         api.clone(),
         aggregation::Aggregation,
         one(&["rbac.authorization.k8s.io/clusterroles"]),
+    )));
+    spawn(Box::pin(queue::run(
+        api.clone(),
+        api_services::ApiServices::default(),
+        one(&[
+            "apiregistration.k8s.io/apiservices",
+            "apiextensions.k8s.io/customresourcedefinitions",
+            "core/configmaps",
+            "core/services",
+            "discovery.k8s.io/endpointslices",
+        ]),
     )));
     spawn(Box::pin(queue::run(
         api.clone(),

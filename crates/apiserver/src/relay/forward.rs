@@ -1,5 +1,6 @@
 //! One request passed on: headers that may travel, the upstream's answer with its bounds, and upgraded connections.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -13,8 +14,11 @@ use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use tokio::io::{AsyncWriteExt, copy, split};
 use tokio::sync::OwnedSemaphorePermit;
+
+use crate::authn::User;
 
 use super::dial::{Destination, Guard, dial};
 
@@ -27,6 +31,12 @@ const HEAD_LIMIT: Duration = Duration::from_secs(300);
 const LINGER: Duration = Duration::from_secs(10);
 const HEAD_BYTES_MAX: usize = 64 << 10;
 const HEADERS_MAX: usize = 100;
+
+const HEADER_NAME: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'_')
+    .remove(b'.')
+    .remove(b'~');
 
 /// Headers that speak of one connection only.
 const HOP: [HeaderName; 8] = [
@@ -61,6 +71,8 @@ pub struct Passing {
     pub upgrade: Option<OnUpgrade>,
     /// What becomes of redirections.
     pub redirects: Redirects,
+    /// Who asks, for an upstream that takes this server's word for it.
+    pub user: Option<Arc<User>>,
     /// Held while a connection is upgraded.
     pub place: OwnedSemaphorePermit,
 }
@@ -128,6 +140,32 @@ fn request_headers(headers: &mut HeaderMap, upgrade: bool) {
     }
 }
 
+/// Names the user to an upstream that knows this server by its certificate.
+fn name_user(headers: &mut HeaderMap, user: &User) {
+    let mut add = |name: &str, value: &str| {
+        if let (Ok(name), Ok(value)) = (
+            HeaderName::from_bytes(name.as_bytes()),
+            HeaderValue::from_str(value),
+        ) {
+            headers.append(name, value);
+        }
+    };
+    add("x-remote-user", &user.name);
+    if !user.uid.is_empty() {
+        add("x-remote-uid", &user.uid);
+    }
+    for group in &user.groups {
+        add("x-remote-group", group);
+    }
+    for (key, values) in &user.extra {
+        // A header's name has fewer letters than a key.
+        let key = utf8_percent_encode(key, HEADER_NAME).to_string();
+        for value in values {
+            add(&format!("x-remote-extra-{key}"), value);
+        }
+    }
+}
+
 /// Headers of an answer that reach the client.
 fn response_headers(headers: &mut HeaderMap) {
     strip_hops(headers);
@@ -178,6 +216,7 @@ pub async fn forward(
         body,
         upgrade,
         redirects,
+        user,
         place,
     } = passing;
     let stream = dial(destination, guard).await?;
@@ -190,6 +229,9 @@ pub async fn forward(
     tokio::spawn(connection.with_upgrades());
     let wanted = headers.get(UPGRADE).cloned();
     request_headers(&mut headers, upgrade.is_some());
+    if let Some(user) = user {
+        name_user(&mut headers, &user);
+    }
     let host = headers
         .get(HOST)
         .and_then(|v| v.to_str().ok())

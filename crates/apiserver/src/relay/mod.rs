@@ -4,7 +4,7 @@
 
 pub mod dial;
 pub mod forward;
-mod places;
+pub mod places;
 mod pods;
 #[cfg(test)]
 mod tests;
@@ -24,6 +24,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use wharf_kube_types::{Status, object};
 
 use crate::admission::{self, Attributes, Operation};
+use crate::aggregation;
 use crate::api::Api;
 use crate::authn::User;
 use crate::authz::Ask;
@@ -66,6 +67,8 @@ pub struct Relay {
     identity: RwLock<Identity>,
     /// To others, as nobody.
     anyone: Arc<ClientConfig>,
+    front: RwLock<Arc<Pair>>,
+    front_authority: String,
     own_port: AtomicU16,
     loopback: AtomicBool,
     places: Arc<Semaphore>,
@@ -91,11 +94,12 @@ fn node_config(
 }
 
 impl Relay {
-    /// With this server's certificate as a client of nodes, and the cluster's authority.
+    /// With this server's certificate as a client of nodes, the cluster's authority, and this server's certificate as
+    /// a client of extension servers with the authority for those.
     ///
     /// # Errors
     /// Certificates or keys that are none.
-    pub fn new(pair: Pair, cluster: &str) -> Result<Self, rustls::Error> {
+    pub fn new(pair: Pair, cluster: &str, front: (Pair, String)) -> Result<Self, rustls::Error> {
         let trust = NodeTrust::default();
         let identity = Identity {
             node: node_config(&pair, cluster, &trust)?,
@@ -106,6 +110,8 @@ impl Relay {
         Ok(Self {
             identity: RwLock::new(identity),
             anyone: dial::tls(Believe::Anyone, None).map_err(rustls::Error::General)?,
+            front: RwLock::new(Arc::new(front.0)),
+            front_authority: front.1,
             own_port: AtomicU16::new(0),
             loopback: AtomicBool::new(false),
             places: Arc::new(Semaphore::new(RELAYED_MAX)),
@@ -153,6 +159,23 @@ impl Relay {
         self.loopback.store(false, Ordering::Relaxed);
     }
 
+    /// This server's certificate as a client of extension servers.
+    pub fn front(&self) -> Arc<Pair> {
+        let read = self.front.read();
+        read.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Shows extension servers another certificate from now on.
+    pub fn renew_front(&self, pair: Pair) {
+        let mut front = self.front.write().unwrap_or_else(PoisonError::into_inner);
+        *front = Arc::new(pair);
+    }
+
+    /// The authority, in PEM, that extension servers believe about this one.
+    pub fn front_authority(&self) -> &str {
+        &self.front_authority
+    }
+
     fn to_node(&self) -> Arc<ClientConfig> {
         let read = self.identity.read();
         read.unwrap_or_else(PoisonError::into_inner).node.clone()
@@ -177,8 +200,13 @@ impl Relay {
     }
 }
 
-/// Whether a path is one of these.
-pub fn concerns(path: &str) -> bool {
+/// Whether others answer for a path.
+pub fn concerns(api: &Api, path: &str) -> bool {
+    is_relayed(path) || api.aggregated.concerns(path)
+}
+
+/// Whether nodes, pods or services answer for a path.
+fn is_relayed(path: &str) -> bool {
     let Some(rest) = path.trim_start_matches('/').strip_prefix("api/v1/") else {
         return false;
     };
@@ -255,6 +283,20 @@ async fn answer(
     };
     let user = handle::identify(api, &head, token.as_deref(), &info)?;
     let agent = head.header(USER_AGENT).to_owned();
+    if let Some(remote) = api.aggregated.of_path(parts.uri.path()) {
+        let path = parts.uri.path_and_query().map(ToString::to_string);
+        let passing = Passing {
+            method: parts.method,
+            headers: parts.headers,
+            body: forward::streamed(body),
+            upgrade,
+            redirects: Redirects::Refuse,
+            user: None,
+            place: api.relay.place()?,
+        };
+        let path = path.unwrap_or_default();
+        return aggregation::pass_on(api, &remote, user, &path, passing).await;
+    }
     let mut call = handle::call(api, &info, query.clone(), user, &agent)?;
     let known = call.kind.resource.subresource(&info.subresource);
     if known.is_none() || info.name.is_empty() {
@@ -352,6 +394,7 @@ async fn stream(asked: Asked, call: &mut Call) -> Result<Response<Body>, Status>
         body: asked.body,
         upgrade: asked.upgrade,
         redirects: Redirects::Refuse,
+        user: None,
         place: asked.place,
     };
     forward::forward(&destination, relay.guard(false), passing)
@@ -389,6 +432,7 @@ async fn log(asked: Asked, call: &Call) -> Result<Response<Body>, Status> {
         body: forward::empty(),
         upgrade: None,
         redirects: Redirects::Refuse,
+        user: None,
         place: asked.place,
     };
     let guard = asked.api.relay.guard(false);
@@ -513,6 +557,7 @@ async fn proxy(asked: Asked, call: &mut Call) -> Result<Response<Body>, Status> 
         body: asked.body,
         upgrade: asked.upgrade,
         redirects: Redirects::Below(below),
+        user: None,
         place: asked.place,
     };
     let guard = asked.api.relay.guard(chosen);

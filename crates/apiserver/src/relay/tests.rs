@@ -544,7 +544,7 @@ fn paths_after_proxy_are_kept_as_they_were_sent() {
     let check = |path: &str, raw: &str, cleaned: &str| {
         assert_eq!(super::path_after_proxy(path), raw, "{path}");
         assert_eq!(super::clean(raw), cleaned, "{path}");
-        assert!(super::concerns(path));
+        assert!(super::is_relayed(path));
     };
     check("/api/v1/nodes/n/proxy", "", "/");
     check("/api/v1/nodes/n/proxy/", "/", "/");
@@ -555,9 +555,9 @@ fn paths_after_proxy_are_kept_as_they_were_sent() {
         "/%2e%2E/../a/.",
         "/a/",
     );
-    assert!(!super::concerns("/api/v1/namespaces/x/pods/y"));
-    assert!(!super::concerns(
+    assert!(!super::is_relayed("/api/v1/namespaces/x/pods/y"));
+    assert!(!super::is_relayed(
         "/api/v1/namespaces/proxy/pods/exec/status"
     ));
-    assert!(!super::concerns("/apis/apps/v1/namespaces/x/pods/y/log"));
+    assert!(!super::is_relayed("/apis/apps/v1/namespaces/x/pods/y/log"));
 }

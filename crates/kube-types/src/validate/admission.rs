@@ -385,7 +385,6 @@ pub fn api_service(object: &Value, out: &mut Vec<FieldError>) {
     let (spec, path) = (&object["spec"], Path::new("spec"));
     let (group, version) = (text(spec, "group"), text(spec, "version"));
     let required = format!("{version}.{group}");
-    let required = required.trim_end_matches('.');
     let name = crate::object::name(object);
     if name != required {
         let root = Path::new("metadata");

@@ -275,9 +275,9 @@ pub fn name_rule(resource: &Resource) -> fn(&str) -> Vec<String> {
     match (resource.group.as_str(), resource.plural.as_str()) {
         ("", "namespaces") => names::dns1123_label,
         ("", "services") => names::dns1035_label,
-        ("rbac.authorization.k8s.io", _) => names::path_segment,
+        ("rbac.authorization.k8s.io", _) | ("apiregistration.k8s.io", _) => names::path_segment,
         ("networking.k8s.io", "ipaddresses") => canonical_ip,
-        ("apiregistration.k8s.io", _) | ("apiextensions.k8s.io", _) => names::dns1123_subdomain,
+        ("apiextensions.k8s.io", _) => names::dns1123_subdomain,
         ("", "replicationcontrollers") | ("apps", "replicasets") => names::dns1123_subdomain,
         _ => names::dns1123_subdomain,
     }

@@ -512,6 +512,39 @@ fn nothing_acknowledged_is_lost_with_the_server() {
 }
 
 #[test]
+fn an_update_may_leave_out_the_version_where_the_kind_allows_it() {
+    let house = House::open();
+    house.run("create configmap a --from-literal=x=1");
+    let body = r#"{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"a"},"data":{"x":"2"}}"#;
+    let put = |path: &str, body: &str| {
+        let url = format!("{{}}{path}");
+        house.curl(&[
+            "-X",
+            "PUT",
+            "-H",
+            "Content-Type: application/json",
+            "-d",
+            body,
+            &url,
+        ])
+    };
+    let (code, answer) = put("/api/v1/namespaces/default/configmaps/a", body);
+    assert_eq!(code, 200, "{answer}");
+    assert_eq!(house.field("configmap a", ".data.x"), "2");
+    house.apply("{apiVersion: coordination.k8s.io/v1, kind: Lease, metadata: {name: l}}");
+    let body = r#"{"apiVersion":"coordination.k8s.io/v1","kind":"Lease","metadata":{"name":"l"}}"#;
+    let (code, answer) = put(
+        "/apis/coordination.k8s.io/v1/namespaces/default/leases/l",
+        body,
+    );
+    assert_eq!(code, 422, "{answer}");
+    assert!(
+        answer.contains("must be specified for an update"),
+        "{answer}"
+    );
+}
+
+#[test]
 fn lists_come_in_pages_and_watches_from_a_version() {
     let house = House::open();
     for name in ["a", "b", "c", "d", "e"] {

@@ -1,7 +1,7 @@
 //! UPDATE, and the loop that every change of an existing object goes through.
 
 use serde_json::Value;
-use wharf_kube_types::{FieldError, Path, Status, object, strategy};
+use wharf_kube_types::{FieldError, Path, Resource, Status, object, strategy};
 use wharf_store::Expect;
 
 use crate::api::Refused;
@@ -82,12 +82,43 @@ pub async fn update(call: &mut Call, value: Value) -> Result<Record, Status> {
     let mut value = value;
     write::place(call, &mut value)?;
     let demand = Demand::of(&value)?;
-    if demand.version.is_none() && call.kind.resource.custom && call.subresource.is_empty() {
+    let blind = demand.version.is_none();
+    if blind && demands_version(&call.kind.resource) && call.subresource.is_empty() {
         let path = Path::new("metadata.resourceVersion");
         let error = FieldError::invalid(&path, 0, "must be specified for an update");
         return Err(write::invalid(call, &call.name.clone(), &[error]));
     }
-    change(call, &demand, |_, _| Ok(Made::plain(value.clone()))).await
+    change(call, &demand, |_, old| {
+        let mut value = value.clone();
+        if blind {
+            value["metadata"]["resourceVersion"] = old["metadata"]["resourceVersion"].clone();
+        }
+        Ok(Made::plain(value))
+    })
+    .await
+}
+
+/// Kinds of which nobody may write a state without having seen the one before.
+fn demands_version(resource: &Resource) -> bool {
+    resource.custom
+        || matches!(
+            (resource.group.as_str(), resource.plural.as_str()),
+            ("admissionregistration.k8s.io", _)
+                | ("apiextensions.k8s.io", _)
+                | ("apiregistration.k8s.io", _)
+                | ("coordination.k8s.io", _)
+                | (
+                    "certificates.k8s.io",
+                    "clustertrustbundles" | "podcertificaterequests"
+                )
+                | ("node.k8s.io", "runtimeclasses")
+                | ("policy", "poddisruptionbudgets")
+                | (
+                    "storage.k8s.io",
+                    "csidrivers" | "csinodes" | "csistoragecapacities" | "volumeattachments"
+                )
+                | ("storagemigration.k8s.io", _)
+        )
 }
 
 /// Refuses an object whose name is not the one in the path.

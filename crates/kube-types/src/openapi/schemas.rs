@@ -55,11 +55,88 @@ pub(super) fn of(resources: &[&Resource], form: Form) -> Map<String, Value> {
                 .filter_map(|rest| rest.split('"').next())
                 .map(str::to_owned),
         );
-        if let Some(definition) = built_in(&next, text, form) {
+        if let Some(mut definition) = built_in(&next, text, form) {
+            if next.strip_prefix(META) == Some("ObjectMeta") {
+                describe_metadata(&mut definition);
+            }
             out.insert(next, definition);
         }
     }
     out
+}
+
+/// What `kubectl explain KIND.metadata` tells.
+const METADATA: &[(&str, &str)] = &[
+    (
+        "annotations",
+        "Annotations carry what tools and people note about the object; nothing selects by them.",
+    ),
+    (
+        "creationTimestamp",
+        "CreationTimestamp is a timestamp that the server sets when it makes the object. Read-only.",
+    ),
+    (
+        "deletionGracePeriodSeconds",
+        "DeletionGracePeriodSeconds is how long the object may take to end by itself. Read-only.",
+    ),
+    (
+        "deletionTimestamp",
+        "DeletionTimestamp is when the object is to be gone; set by the server when deletion was asked for. Read-only.",
+    ),
+    (
+        "finalizers",
+        "Finalizers must all be taken away before an object that is being deleted goes.",
+    ),
+    (
+        "generateName",
+        "GenerateName is a prefix from which the server makes a unique name when no name is given.",
+    ),
+    (
+        "generation",
+        "Generation counts the wanted states of the object. Read-only.",
+    ),
+    (
+        "labels",
+        "Labels sort and group objects; selectors find objects by them.",
+    ),
+    (
+        "managedFields",
+        "ManagedFields tells who owns which fields. Kept by the server.",
+    ),
+    (
+        "name",
+        "Name is unique among the objects of a kind in a namespace, and can't be changed.",
+    ),
+    (
+        "namespace",
+        "Namespace is where the name is unique; empty for kinds of the whole cluster. It can't be changed.",
+    ),
+    (
+        "ownerReferences",
+        "OwnerReferences name the objects that this one depends on: when all are gone, it goes too.",
+    ),
+    (
+        "resourceVersion",
+        "ResourceVersion changes with every write: an update that names it fails if the object was changed since.",
+    ),
+    ("selfLink", "SelfLink is not filled any more."),
+    (
+        "uid",
+        "UID is unique over all objects that ever were. Read-only.",
+    ),
+];
+
+fn describe_metadata(definition: &mut Value) {
+    definition["description"] =
+        "Standard object's metadata: who it is, where it belongs, who owns it.".into();
+    for (field, text) in METADATA {
+        if let Some(field) = definition["properties"]
+            .get_mut(*field)
+            .and_then(Value::as_object_mut)
+        {
+            field.insert("description".to_owned(), (*text).into());
+        }
+    }
 }
 
 fn built_in(name: &str, text: &str, form: Form) -> Option<Value> {

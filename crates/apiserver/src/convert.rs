@@ -1,4 +1,4 @@
-//! Between versions of a kind: the few built-in kinds that are served in two, and custom ones that differ by name only.
+//! Between versions of a kind: the few built-in kinds that are served in two.
 
 use serde_json::{Map, Value, json};
 use wharf_kube_types::object;
@@ -8,24 +8,22 @@ use crate::registry::Kind;
 /// Makes a stored object one of the version on the wire.
 pub fn to(value: &mut Value, kind: &Kind) {
     let version = kind.api_version();
-    change(value, &version, kind.resource.custom);
+    change(value, &version);
 }
 
 /// Makes an object from the wire one of the stored version.
 pub fn to_stored(value: &mut Value, kind: &Kind) {
-    change(value, &kind.stored, kind.resource.custom);
+    change(value, &kind.stored);
 }
 
-fn change(value: &mut Value, version: &str, custom: bool) {
+fn change(value: &mut Value, version: &str) {
     let from = value["apiVersion"].as_str().unwrap_or_default().to_owned();
-    if !custom {
-        match (from.as_str(), version) {
-            ("v1", "events.k8s.io/v1") => event_to_new(value),
-            ("events.k8s.io/v1", "v1") => event_to_old(value),
-            ("autoscaling/v2", "autoscaling/v1") => scaler_to_v1(value),
-            ("autoscaling/v1", "autoscaling/v2") => scaler_to_v2(value),
-            _ => {}
-        }
+    match (from.as_str(), version) {
+        ("v1", "events.k8s.io/v1") => event_to_new(value),
+        ("events.k8s.io/v1", "v1") => event_to_old(value),
+        ("autoscaling/v2", "autoscaling/v1") => scaler_to_v1(value),
+        ("autoscaling/v1", "autoscaling/v2") => scaler_to_v2(value),
+        _ => {}
     }
     value["apiVersion"] = version.into();
 }

@@ -30,6 +30,7 @@ mod nonresource;
 mod object;
 mod object_request;
 mod output;
+mod present;
 mod random;
 mod registry;
 mod relay;

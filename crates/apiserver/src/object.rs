@@ -138,6 +138,13 @@ impl Record {
         self.value.len() + 48
     }
 
+    /// Whether the object's `apiVersion` is this one.
+    pub fn is_version(&self, api_version: &str) -> bool {
+        let head = &self.json()[..self.type_end];
+        let end = format!("\"apiVersion\":\"{api_version}\",");
+        head.ends_with(end.as_bytes())
+    }
+
     /// Writes the whole object.
     pub fn write(&self, out: &mut Vec<u8>) {
         let json = self.json();
@@ -196,7 +203,7 @@ fn member(out: &mut Vec<u8>, field: &str, value: &Value) {
 }
 
 /// A stored object with what selectors ask for.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Object {
     /// Its key in the store.
     pub key: Arc<str>,
@@ -254,6 +261,14 @@ struct SkimMeta {
 }
 
 impl Object {
+    /// The same object in another form.
+    pub fn with_record(&self, record: Record) -> Self {
+        Self {
+            record,
+            ..self.clone()
+        }
+    }
+
     /// Reads an entry. `fields` are those of the resource that selectors may name besides name and namespace.
     pub fn read(
         key: Arc<str>,

@@ -88,7 +88,7 @@ async fn listed(call: &Call, output: Output) -> Result<Reply, Status> {
     let page = list::list(call).await?;
     let narrows = ["limit", "continue", "labelSelector", "fieldSelector"];
     let whole = !narrows.iter().any(|option| call.query.has(option));
-    if whole && output.is_plain() && call.kind.is_stored_version() {
+    if whole && output.is_plain() && call.kind.is_plain() {
         let make = || {
             let meta = list_meta(page.revision, None, None);
             output::list_bytes(&call.kind.resource, &meta, &page.objects).into()

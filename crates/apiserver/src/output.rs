@@ -209,7 +209,7 @@ impl Reply {
 /// An object as clients of this version see it.
 pub fn wire(kind: &Kind, record: &Record) -> Value {
     let mut value = record.to_value();
-    if !kind.is_stored_version() {
+    if !kind.sends_bytes() {
         convert::to(&mut value, kind);
     }
     value
@@ -218,7 +218,7 @@ pub fn wire(kind: &Kind, record: &Record) -> Value {
 /// The answer of one object.
 pub fn object(kind: &Kind, output: Output, code: u16, record: &Record, include: &str) -> Reply {
     match (output.shape, output.encoding) {
-        (Shape::Whole, Encoding::Json) if kind.is_stored_version() => {
+        (Shape::Whole, Encoding::Json) if kind.sends_bytes() => {
             let mut out = Vec::with_capacity(record.size() + 1);
             record.write(&mut out);
             out.push(b'\n');
@@ -315,7 +315,7 @@ pub fn list(
     include: &str,
 ) -> Reply {
     match (output.shape, output.encoding) {
-        (Shape::Whole, Encoding::Json) if kind.is_stored_version() => {
+        (Shape::Whole, Encoding::Json) if kind.sends_bytes() => {
             let bytes = list_bytes(&kind.resource, &meta, objects);
             Reply::bytes(200, "application/json", bytes)
         }

@@ -7,6 +7,7 @@ use wharf_kube_types::Resource;
 use wharf_kube_types::resources::{builtin, stored_as};
 
 use crate::cache::{Cache, Caches};
+use crate::present::Definition;
 
 /// Resources without objects of their own: requests whose answer is computed.
 const VIRTUAL: [&str; 8] = [
@@ -35,6 +36,23 @@ pub struct Kind {
     pub deprecated: Option<String>,
     /// A definition that is being deleted accepts no new objects.
     pub terminating: bool,
+    /// The definition of custom objects.
+    pub definition: Option<Arc<Definition>>,
+}
+
+/// A custom resource that is to be served.
+#[derive(Debug)]
+pub struct Custom {
+    /// Names, verbs and schema.
+    pub resource: Resource,
+    /// The version that its objects are stored in.
+    pub storage: String,
+    /// Warning for clients of a deprecated version.
+    pub deprecated: Option<String>,
+    /// Its definition is being deleted.
+    pub terminating: bool,
+    /// Its definition.
+    pub definition: Arc<Definition>,
 }
 
 impl Kind {
@@ -64,6 +82,19 @@ impl Kind {
     /// Whether objects are stored as they are on the wire.
     pub fn is_stored_version(&self) -> bool {
         self.stored == self.api_version()
+    }
+
+    /// Whether stored bytes are what is sent.
+    pub fn is_plain(&self) -> bool {
+        match &self.definition {
+            Some(definition) => definition.is_simple(),
+            None => self.is_stored_version(),
+        }
+    }
+
+    /// Whether the bytes of a presented object are what is sent.
+    pub fn sends_bytes(&self) -> bool {
+        self.resource.custom || self.is_stored_version()
     }
 
     /// Whether it has objects in the store.
@@ -97,13 +128,8 @@ fn api_version(group: &str, version: &str) -> String {
 }
 
 impl Registry {
-    /// The built-in resources, then custom ones: each with its storage version, deprecation warning, and whether its
-    /// definition is being deleted.
-    pub fn new(
-        caches: &Caches,
-        custom: Vec<(Resource, String, Option<String>, bool)>,
-        generation: u64,
-    ) -> Self {
+    /// The built-in resources, then custom ones.
+    pub fn new(caches: &Caches, custom: Vec<Custom>, generation: u64) -> Self {
         let mut registry = Self {
             generation,
             ..Self::default()
@@ -118,18 +144,21 @@ impl Registry {
                 prefix,
                 deprecated: None,
                 terminating: false,
+                definition: None,
             };
             registry.add(kind);
         }
-        for (resource, version, deprecated, terminating) in custom {
+        for custom in custom {
+            let resource = custom.resource;
             let prefix = prefix(&resource.group, &resource.plural);
             let kind = Kind {
-                stored: api_version(&resource.group, &version),
+                stored: api_version(&resource.group, &custom.storage),
                 cache: caches.of(&prefix),
                 prefix,
                 resource: Arc::new(resource),
-                deprecated,
-                terminating,
+                deprecated: custom.deprecated,
+                terminating: custom.terminating,
+                definition: Some(custom.definition),
             };
             registry.add(kind);
         }

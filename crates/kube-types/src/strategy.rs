@@ -89,7 +89,22 @@ fn update_kind(resource: &Resource, new: &mut Value, old: &Value) {
         ("", "secrets") if object::text(new, "type").is_empty() => carry(new, old, "type"),
         ("apps", "daemonsets") => template_generation(new, old),
         ("certificates.k8s.io", "certificatesigningrequests") => carry(new, old, "spec"),
+        ("apiextensions.k8s.io", "customresourcedefinitions") => store_version(new),
         _ => {}
+    }
+}
+
+/// Objects may be stored in the storage version from now on.
+fn store_version(definition: &mut Value) {
+    let Some(version) = crate::crd::storage_version(definition).map(str::to_owned) else {
+        return;
+    };
+    let status = object::object_mut(definition, "status");
+    let stored = status.entry("storedVersions").or_insert_with(|| json!([]));
+    if let Some(list) = stored.as_array_mut()
+        && !list.iter().any(|known| *known == version.as_str())
+    {
+        list.push(version.into());
     }
 }
 

@@ -12,7 +12,8 @@ use crate::api::Api;
 use crate::call::Call;
 use crate::clock;
 use crate::object::Object;
-use crate::registry::{Kind, Registry, prefix};
+use crate::present::Definition;
+use crate::registry::{Custom, Kind, Registry, prefix};
 use crate::verbs::delete::{self, Options};
 use crate::verbs::update::{Demand, Made, change};
 
@@ -32,7 +33,12 @@ impl Controller for Definitions {
     fn keys(&mut self, api: &Api, object: &Arc<Object>, gone: bool) -> Vec<String> {
         if gone {
             serve_anew(api);
-            return Vec::new();
+            // A name that is free now may be what another one waits for.
+            let all = api.caches.of(&prefix(GROUP, PLURAL)).all("");
+            let waits =
+                |object: &&Arc<Object>| !is_true(&object.record.to_value(), "NamesAccepted");
+            let waiting = all.iter().filter(waits);
+            return waiting.map(|o| o.names().1.to_owned()).collect();
         }
         vec![object.names().1.to_owned()]
     }
@@ -45,21 +51,22 @@ impl Controller for Definitions {
 /// The registry of built-in resources and of all accepted definitions.
 pub fn registry(caches: &crate::cache::Caches, generation: u64) -> Registry {
     let definitions = caches.of(&prefix(GROUP, PLURAL)).all("");
-    let mut custom: Vec<(Resource, String, Option<String>, bool)> = Vec::new();
+    let mut custom = Vec::new();
     for definition in &definitions {
         let value = definition.record.to_value();
         if !is_true(&value, "NamesAccepted") {
             continue;
         }
         let storage = crd::storage_version(&value).unwrap_or_default().to_owned();
+        let forms = Arc::new(Definition::of(&value));
         for resource in crd::resources(&value) {
-            let warning = deprecation(&value, &resource);
-            custom.push((
+            custom.push(Custom {
+                deprecated: deprecation(&value, &resource),
                 resource,
-                storage.clone(),
-                warning,
-                definition.facts.deleting,
-            ));
+                storage: storage.clone(),
+                terminating: definition.facts.deleting,
+                definition: forms.clone(),
+            });
         }
     }
     Registry::new(caches, custom, generation)
@@ -263,6 +270,23 @@ async fn finish(
     serve_anew(api);
     if !object.facts.finalizers.iter().any(|f| **f == *CLEANUP) {
         return Ok(None);
+    }
+    if !is_true(value, "Terminating") {
+        let mut call =
+            Call::internal(api, kind, "", object.names().1, "crd-finalizer").on("status");
+        change(&mut call, &Demand::default(), |_, old| {
+            let mut new = old.clone();
+            let words = "CustomResource deletion is in progress";
+            set(
+                &mut new,
+                "Terminating",
+                "True",
+                "InstanceDeletionPending",
+                words,
+            );
+            Ok(Made::plain(new))
+        })
+        .await?;
     }
     let group = object::text(value, "spec.group");
     let plural = object::text(value, "spec.names.plural");

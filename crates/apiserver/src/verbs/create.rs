@@ -78,14 +78,18 @@ async fn once(call: &mut Call, mut value: Value, noted: bool) -> Result<Record, 
         write::note_manager(call, None, &mut value);
     }
     let key = call.key();
-    let record = write::encode(call, value).map_err(Refused::Status)?;
+    let record = write::encode(call, value).await.map_err(Refused::Status)?;
     if call.dry_run {
         let there = call.api.read(&key).await.map_err(Refused::Status)?;
-        return there.map_or(Ok(record), |_| Err(Refused::Conflict));
+        if there.is_some() {
+            return Err(Refused::Conflict);
+        }
+        return write::seen(call, record).await.map_err(Refused::Status);
     }
     let revision = call.api.commit(&key, Expect::Absent, Some(&record)).await;
     allocate::settle(call, &record, revision.as_ref().ok().copied()).await;
-    Ok(record.at(revision?))
+    let record = record.at(revision?);
+    write::seen(call, record).await.map_err(Refused::Status)
 }
 
 fn generate(prefix: &str) -> String {

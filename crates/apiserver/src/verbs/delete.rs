@@ -12,6 +12,7 @@ use crate::call::Call;
 use crate::clock;
 use crate::object::Record;
 use crate::output::wire;
+use crate::present;
 use crate::verbs::write;
 
 /// Finalizer of an object that waits for its dependents to go first.
@@ -125,7 +126,8 @@ pub async fn delete(call: &mut Call, options: &Options) -> Result<Deleted, Statu
     for _ in 0..write::RETRIES_MAX {
         let record = call.api.read(&call.key()).await?;
         let record = record.ok_or_else(|| call.not_found())?;
-        let old = wire(&call.kind, &record);
+        let seen = present::one(&call.api, &call.kind, &call.key(), record.clone(), true).await?;
+        let old = wire(&call.kind, &seen);
         options.demand(call, &record, &old)?;
         admission::check(
             call,
@@ -133,7 +135,12 @@ pub async fn delete(call: &mut Call, options: &Options) -> Result<Deleted, Statu
         )
         .await?;
         match once(call, options, &record, old).await {
-            Ok(deleted) => return Ok(deleted),
+            Ok(Deleted::Gone(record)) => {
+                return write::seen(call, record).await.map(Deleted::Gone);
+            }
+            Ok(Deleted::Pending(record)) => {
+                return write::seen(call, record).await.map(Deleted::Pending);
+            }
             Err(Refused::Status(status)) => return Err(status),
             Err(Refused::Conflict) => {}
         }

@@ -4,6 +4,7 @@ use wharf_kube_types::Status;
 
 use crate::call::Call;
 use crate::object::Record;
+use crate::present;
 
 /// The newest state of the object.
 ///
@@ -15,6 +16,8 @@ pub async fn get(call: &Call) -> Result<Record, Status> {
         let asked = super::list::parse_version(version)?;
         super::list::reach(&call.api, asked).await?;
     }
-    let record = call.api.read(&call.key()).await?;
-    record.ok_or_else(|| call.not_found())
+    let key = call.key();
+    let record = call.api.read(&key).await?;
+    let record = record.ok_or_else(|| call.not_found())?;
+    present::one(&call.api, &call.kind, &key, record, true).await
 }

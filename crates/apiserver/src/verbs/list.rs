@@ -14,6 +14,7 @@ use crate::api::{Api, store_status};
 use crate::call::Call;
 use crate::info::Query;
 use crate::object::{Object, Record, Selection};
+use crate::present;
 use crate::registry::Kind;
 
 /// How long a list waits for a revision that this server has not seen yet.
@@ -100,15 +101,17 @@ pub async fn list(call: &Call) -> Result<Page, Status> {
     };
     let prefix = call.kind.range(&call.namespace);
     let start = start(call, &prefix).await?;
-    match start.at {
+    let mut page = match start.at {
         Some(at) if call.kind.cache.newest() > at => {
-            past(call, &prefix, &start, at, limit, &selection).await
+            past(call, &prefix, &start, at, limit, &selection).await?
         }
-        _ => Ok(present(call, &prefix, &start, limit, &selection)),
-    }
+        _ => newest(call, &prefix, &start, limit, &selection),
+    };
+    page.objects = present::objects(&call.api, &call.kind, page.objects).await?;
+    Ok(page)
 }
 
-fn present(call: &Call, prefix: &str, start: &Start, limit: usize, selection: &Selection) -> Page {
+fn newest(call: &Call, prefix: &str, start: &Start, limit: usize, selection: &Selection) -> Page {
     let caches = &call.api.caches;
     let cache = &call.kind.cache;
     let listing = cache.list(prefix, start.after.as_deref(), limit, selection, || {

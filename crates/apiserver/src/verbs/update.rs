@@ -8,6 +8,7 @@ use crate::api::Refused;
 use crate::call::Call;
 use crate::object::Record;
 use crate::output::wire;
+use crate::present;
 use crate::verbs::write;
 
 /// What a change demands of the state that it is made from.
@@ -154,11 +155,12 @@ pub async fn change(
     for _ in 0..write::RETRIES_MAX {
         let record = call.api.read(&call.key()).await?;
         let record = record.ok_or_else(|| call.not_found())?;
-        let old = wire(&call.kind, &record);
+        let seen = present::one(&call.api, &call.kind, &call.key(), record.clone(), true).await?;
+        let old = wire(&call.kind, &seen);
         demand.check(call, &record, &old)?;
         let new = make(call, &old)?;
         match once(call, &record, &old, new).await {
-            Ok(record) => return Ok(record),
+            Ok(record) => return write::seen(call, record).await,
             Err(Refused::Status(status)) => return Err(status),
             Err(Refused::Conflict) if demand.version.is_some() => {
                 return Err(Status::modified(&call.kind.resource, &call.name));
@@ -199,7 +201,9 @@ async fn once(
     }
     let mut bare = new.clone();
     crate::object::set_version(&mut bare, record.revision);
-    if bare == *old || same_but_times(&bare, old) {
+    // What is stored in an old version is written anew: that is how objects move to another one.
+    let current = !call.kind.resource.custom || record.is_version(&call.kind.stored);
+    if current && (bare == *old || same_but_times(&bare, old)) {
         return Ok(record.clone());
     }
     write::replace(call, record, new).await
@@ -223,7 +227,7 @@ fn drop_empty(value: &mut Value) {
 
 /// The last finalizer is gone: the object goes with it.
 async fn remove(call: &Call, record: &Record, new: Value) -> Result<Record, Refused> {
-    let last = write::encode(call, new).map_err(Refused::Status)?;
+    let last = write::encode(call, new).await.map_err(Refused::Status)?;
     if call.dry_run {
         return Ok(last.at(record.revision));
     }

@@ -17,11 +17,14 @@ use crate::cache::{Behind, Cursor, Event, line};
 use crate::call::Call;
 use crate::object::{Object, Selection};
 use crate::output::{Encoding, Head, Output, Payload, Reply, Shape, partial, table_of, wire};
+use crate::present;
 use crate::registry::Kind;
 
 /// Events put into one chunk.
 const CHUNK_EVENTS_MAX: usize = 256;
 const CHUNK_BYTES_MAX: usize = 256 << 10;
+/// Initial objects that are converted in one go.
+const INITIAL_OBJECTS_MAX: usize = 64;
 const BOOKMARK_EVERY: Duration = Duration::from_secs(50);
 const INITIAL_EVENTS_END: &str = "k8s.io/initial-events-end";
 
@@ -182,8 +185,10 @@ impl Watching {
         if self.done {
             return None;
         }
-        if let Some(bytes) = self.initial() {
-            return Some(bytes);
+        match self.initial().await {
+            Ok(Some(bytes)) => return Some(bytes),
+            Ok(None) => {}
+            Err(status) => return Some(self.broken(&status)),
         }
         loop {
             let events = match self.kind.cache.take(&mut self.cursor, CHUNK_EVENTS_MAX) {
@@ -193,7 +198,14 @@ impl Watching {
                     return Some(frame(self.output, "ERROR", &gone(behind).to_value()));
                 }
             };
-            let bytes = self.lines(&events);
+            let lines = match self.kind.is_plain() || self.kind.definition.is_none() {
+                true => Ok(self.lines(&events)),
+                false => self.presented_lines(&events).await,
+            };
+            let bytes = match lines {
+                Ok(bytes) => bytes,
+                Err(status) => return Some(self.broken(&status)),
+            };
             if !bytes.is_empty() {
                 return Some(bytes);
             }
@@ -227,25 +239,51 @@ impl Watching {
         }
     }
 
-    fn initial(&mut self) -> Option<Bytes> {
+    /// The stream's end, because an object can't be shown.
+    fn broken(&mut self, status: &Status) -> Bytes {
+        self.done = true;
+        frame(self.output, "ERROR", &status.to_value())
+    }
+
+    async fn initial(&mut self) -> Result<Option<Bytes>, Status> {
         let mut out = Vec::new();
-        while out.len() < CHUNK_BYTES_MAX {
-            let Some(object) = self.start.initial.pop_front() else {
-                break;
-            };
-            self.write(&mut out, "ADDED", &object);
+        while out.len() < CHUNK_BYTES_MAX && !self.start.initial.is_empty() {
+            let count = self.start.initial.len().min(INITIAL_OBJECTS_MAX);
+            let objects: Vec<_> = self.start.initial.drain(..count).collect();
+            for object in present::objects(&self.api, &self.kind, objects).await? {
+                self.write(&mut out, "ADDED", &object);
+            }
         }
         if self.start.initial.is_empty() && std::mem::take(&mut self.start.marks_end) {
             let mark = self.bookmark(true);
             out.extend_from_slice(&mark);
         }
-        (!out.is_empty()).then(|| out.into())
+        Ok((!out.is_empty()).then(|| out.into()))
+    }
+
+    /// Events of objects that are stored otherwise than they are shown.
+    async fn presented_lines(&mut self, events: &[Arc<Event>]) -> Result<Bytes, Status> {
+        let (mut sorts, mut objects) = (Vec::new(), Vec::new());
+        for event in events {
+            let here = self.namespace.is_empty() || event.key().starts_with(&self.prefix);
+            if let Some((sort, object)) = event.seen(&self.selection, &self.fields).filter(|_| here)
+            {
+                sorts.push(sort);
+                objects.push(object.clone());
+            }
+        }
+        let objects = present::objects(&self.api, &self.kind, objects).await?;
+        let mut out = Vec::new();
+        for (sort, object) in sorts.iter().zip(objects) {
+            self.write(&mut out, sort.word(), &object);
+        }
+        Ok(out.into())
     }
 
     fn lines(&mut self, events: &[Arc<Event>]) -> Bytes {
         let plain = self.output.shape == Shape::Whole
             && self.output.encoding != Encoding::Protobuf
-            && self.kind.is_stored_version();
+            && self.kind.sends_bytes();
         let mut single = None;
         let mut out = Vec::new();
         for event in events {
@@ -274,7 +312,7 @@ impl Watching {
     }
 
     fn write(&mut self, out: &mut Vec<u8>, word: &str, object: &Object) {
-        let plain = self.output.encoding != Encoding::Protobuf && self.kind.is_stored_version();
+        let plain = self.output.encoding != Encoding::Protobuf && self.kind.sends_bytes();
         if self.output.shape == Shape::Whole && plain {
             out.extend_from_slice(&line(word, object));
             return;

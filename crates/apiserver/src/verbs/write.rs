@@ -9,7 +9,7 @@ use crate::admission::{self, Attributes, Operation};
 use crate::api::Refused;
 use crate::call::Call;
 use crate::object::Record;
-use crate::{clock, convert};
+use crate::{clock, convert, present};
 
 /// A stored object is at most this large.
 const OBJECT_BYTES_MAX: usize = 3 << 20;
@@ -48,11 +48,18 @@ pub fn note_manager(call: &Call, old: Option<&Value>, new: &mut Value) {
 /// The bytes to store of an object of the version on the wire.
 ///
 /// # Errors
-/// The object is too large.
-pub fn encode(call: &Call, mut value: Value) -> Result<Record, Status> {
+/// The object is too large, or can't be converted.
+pub async fn encode(call: &Call, mut value: Value) -> Result<Record, Status> {
     object::metadata_mut(&mut value).shift_remove("resourceVersion");
     if !call.kind.is_stored_version() {
-        convert::to_stored(&mut value, &call.kind);
+        match &call.kind.definition {
+            None => convert::to_stored(&mut value, &call.kind),
+            Some(definition) => {
+                let stored = definition.stored(&call.kind.stored)?;
+                let values = std::slice::from_mut(&mut value);
+                present::convert(&call.api, definition, stored, values).await?;
+            }
+        }
     }
     let record = Record::encode(&value, 0);
     if record.size() > OBJECT_BYTES_MAX {
@@ -154,12 +161,20 @@ pub fn place(call: &Call, value: &mut Value) -> Result<(), Status> {
     Ok(())
 }
 
+/// A record that was just made, as the call's client sees it.
+///
+/// # Errors
+/// It can't be converted.
+pub async fn seen(call: &Call, record: Record) -> Result<Record, Status> {
+    present::one(&call.api, &call.kind, &call.key(), record, !call.dry_run).await
+}
+
 /// Replaces the newest state of an object, if it is still the newest.
 ///
 /// # Errors
 /// It is no longer, or the store can't write.
 pub async fn replace(call: &Call, old: &Record, value: Value) -> Result<Record, Refused> {
-    let record = encode(call, value).map_err(Refused::Status)?;
+    let record = encode(call, value).await.map_err(Refused::Status)?;
     if call.dry_run {
         return Ok(record.at(old.revision));
     }

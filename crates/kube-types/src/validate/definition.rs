@@ -42,6 +42,30 @@ pub fn definition(object: &Value, out: &mut Vec<FieldError>) {
     kind_names(spec, &path.field("names"), out);
     conversion(spec, &path.field("conversion"), out);
     stored(object, out);
+    approved(object, group, out);
+}
+
+/// Groups of the community are for what it approved.
+fn approved(object: &Value, group: &str, out: &mut Vec<FieldError>) {
+    const NAME: &str = "api-approved.kubernetes.io";
+    let ends = |domain: &str| group == domain || group.ends_with(&format!(".{domain}"));
+    if !ends("k8s.io") && !ends("kubernetes.io") {
+        return;
+    }
+    let root = Path::new("metadata");
+    let annotations = root.field("annotations");
+    let path = annotations.key(NAME);
+    let see = "see https://github.com/kubernetes/enhancements/pull/1111";
+    match object["metadata"]["annotations"][NAME].as_str() {
+        None | Some("") => out.required(&path, &format!("protected groups must have approval annotation {NAME:?}, {see}")),
+        Some(text) if text.starts_with("unapproved") => {}
+        Some(text) if text.starts_with("https://") || text.starts_with("http://") => {}
+        Some(text) => out.invalid(
+            &path,
+            text,
+            format!("protected groups must have approval annotation {NAME:?} with either a URL or a reason starting with \"unapproved\", {see}"),
+        ),
+    }
 }
 
 fn versions(spec: &Value, path: &Path<'_>, out: &mut Vec<FieldError>) {

@@ -36,6 +36,7 @@ pub(crate) enum Stale {
 
 struct Tuple {
     source: Option<IpAddr>,
+    destination: Option<IpAddr>,
     source_port: u16,
     destination_port: u16,
     protocol: u8,
@@ -43,12 +44,15 @@ struct Tuple {
 
 fn tuple(bytes: &[u8]) -> Option<Tuple> {
     let addresses = Attributes::find(bytes, TUPLE_ADDRESSES)?;
-    let v4 = Attributes::find(addresses, 1)
-        .and_then(|b| <[u8; 4]>::try_from(b).ok())
-        .map(IpAddr::from);
-    let v6 = Attributes::find(addresses, 3)
-        .and_then(|b| <[u8; 16]>::try_from(b).ok())
-        .map(IpAddr::from);
+    let address = |v4, v6| {
+        let v4 = Attributes::find(addresses, v4)
+            .and_then(|b| <[u8; 4]>::try_from(b).ok())
+            .map(IpAddr::from);
+        let v6 = Attributes::find(addresses, v6)
+            .and_then(|b| <[u8; 16]>::try_from(b).ok())
+            .map(IpAddr::from);
+        v4.or(v6)
+    };
     let ports = Attributes::find(bytes, TUPLE_PORTS)?;
     let port = |kind| {
         Some(u16::from_be_bytes(
@@ -56,21 +60,27 @@ fn tuple(bytes: &[u8]) -> Option<Tuple> {
         ))
     };
     Some(Tuple {
-        source: v4.or(v6),
+        source: address(1, 3),
+        destination: address(2, 4),
         protocol: *Attributes::find(ports, PROTOCOL)?.first()?,
         source_port: port(2).unwrap_or(0),
         destination_port: port(3).unwrap_or(0),
     })
 }
 
-fn is_stale(original: &Tuple, reply: &Tuple, stale: &[Stale]) -> bool {
-    original.protocol == UDP
-        && stale.iter().any(|stale| match *stale {
-            Stale::SentTo(port) => original.destination_port == port,
-            Stale::AnsweredBy(address, port) => {
-                reply.source == Some(address) && reply.source_port == port
-            }
-        })
+/// A UDP connection as it was tracked.
+pub(crate) struct Connection {
+    /// Where its first packet was sent, before any translation.
+    pub(crate) sent_to: (Option<IpAddr>, u16),
+    /// Who is expected to answer.
+    pub(crate) answered_by: (Option<IpAddr>, u16),
+}
+
+fn is_any(connection: &Connection, stale: &[Stale]) -> bool {
+    stale.iter().any(|stale| match *stale {
+        Stale::SentTo(port) => connection.sent_to.1 == port,
+        Stale::AnsweredBy(address, port) => connection.answered_by == (Some(address), port),
+    })
 }
 
 /// UDP connections of one family that are stale, each as its original direction's attributes. With `family`
@@ -78,7 +88,7 @@ fn is_stale(original: &Tuple, reply: &Tuple, stale: &[Stale]) -> bool {
 fn find(
     socket: &mut Socket,
     family: Option<u8>,
-    stale: &[Stale],
+    is_stale: &impl Fn(&Connection) -> bool,
 ) -> Result<Vec<(u8, Vec<u8>)>, Failure> {
     let mut found: Vec<(u8, Vec<u8>)> = Vec::new();
     let request = |w: &mut Writer<'_>| {
@@ -105,7 +115,11 @@ fn find(
                 return;
             };
             if let (Some(o), Some(r)) = (tuple(original), tuple(reply))
-                && is_stale(&o, &r, stale)
+                && o.protocol == UDP
+                && is_stale(&Connection {
+                    sent_to: (o.destination, o.destination_port),
+                    answered_by: (r.source, r.source_port),
+                })
             {
                 found.push((*family, original.to_vec()));
             }
@@ -117,14 +131,18 @@ fn find(
 /// Forgets them. A machine without connection tracking over netlink keeps them until they fade (30 s to 2 min
 /// without traffic); that is no reason to refuse a port, so it is only noted.
 pub(crate) fn forget(socket: &mut Socket, stale: &[Stale]) {
-    if stale.is_empty() {
-        return;
+    if !stale.is_empty() {
+        forget_where(socket, |connection| is_any(connection, stale));
     }
-    let filtered = find(socket, Some(INET), stale).and_then(|mut v4| {
-        v4.extend(find(socket, Some(INET6), stale)?);
+}
+
+/// Forgets the UDP connections of which this is true.
+pub(crate) fn forget_where(socket: &mut Socket, is_stale: impl Fn(&Connection) -> bool) {
+    let filtered = find(socket, Some(INET), &is_stale).and_then(|mut v4| {
+        v4.extend(find(socket, Some(INET6), &is_stale)?);
         Ok(v4)
     });
-    let found = match filtered.or_else(|_| find(socket, None, stale)) {
+    let found = match filtered.or_else(|_| find(socket, None, &is_stale)) {
         Ok(found) => found,
         Err(failure) => return tracing::debug!(errno = failure.errno, "{}", failure.operation),
     };

@@ -20,6 +20,7 @@ mod port;
 mod publish;
 mod route;
 mod ruleset;
+mod services;
 mod state;
 mod subnet;
 mod sysctl;
@@ -33,6 +34,7 @@ use state::State;
 use worker::Worker;
 
 pub use counters::LinkCounters;
+pub use services::{Backend, Balancer, Balancers, Front, FrontAddress, ServiceOptions, Services};
 pub use subnet::{MalformedSubnet, Subnet};
 
 /// What can go wrong; each variant names the link, address, port or rule it failed on.

@@ -220,6 +220,22 @@ pub(crate) fn add_address(batch: &mut Batch, index: u32, name: &str, address: Ip
     });
 }
 
+/// Adds an address that is this host's alone: no source of packets to elsewhere unless a program asks for it.
+pub(crate) fn add_host_address(batch: &mut Batch, index: u32, name: &str, address: IpAddr) {
+    const SCOPE_HOST: u8 = 254;
+    let prefix = if address.is_ipv4() { 32 } else { 128 };
+    let what = format!("give {name} the address {address}/{prefix}");
+    batch.push(RTM_NEWADDR, CREATE | REPLACE, what, |w| {
+        w.raw(&[family(address), prefix, 0, SCOPE_HOST]);
+        w.raw(&index.to_ne_bytes());
+        put_address(w, IFA_LOCAL, address);
+        put_address(w, IFA_ADDRESS, address);
+        if address.is_ipv6() {
+            w.u32(IFA_FLAGS, IFA_F_NODAD);
+        }
+    });
+}
+
 pub(crate) fn delete_address(
     batch: &mut Batch,
     index: u32,

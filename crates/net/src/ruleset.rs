@@ -260,14 +260,14 @@ pub(crate) fn bridge_elements(config: &BridgeConfig) -> Vec<Element> {
     elements
 }
 
-fn octets(address: IpAddr) -> Vec<u8> {
+pub(crate) fn octets(address: IpAddr) -> Vec<u8> {
     match address {
         IpAddr::V4(v4) => v4.octets().to_vec(),
         IpAddr::V6(v6) => v6.octets().to_vec(),
     }
 }
 
-fn interval(set: &'static str, subnet: Subnet) -> Vec<Element> {
+pub(crate) fn interval(set: &'static str, subnet: Subnet) -> Vec<Element> {
     let element = |number, end| Element {
         set,
         key: octets(subnet.at(number)),
@@ -324,7 +324,7 @@ pub(crate) fn port_element(mapping: &PortMapping) -> Option<Element> {
     })
 }
 
-fn padded_port(port: u16) -> [u8; 4] {
+pub(crate) fn padded_port(port: u16) -> [u8; 4] {
     let [high, low] = port.to_be_bytes();
     [high, low, 0, 0]
 }

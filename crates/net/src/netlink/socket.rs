@@ -24,8 +24,8 @@ const EXPLAINED: u16 = 0x200;
 const EXPLANATION: u16 = 1;
 /// Length of `struct nlmsghdr`.
 const HEADER: usize = 16;
-/// Longest batch: some 60,000 elements of a map.
-const TRANSACTION_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Longest batch: some 500,000 elements of a map, or the rules of 30,000 services.
+const TRANSACTION_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Room for one answer. The kernel fills dumps up to 32 KiB.
 const ANSWER_BYTES: usize = 64 * 1024;
 

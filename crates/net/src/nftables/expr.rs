@@ -2,15 +2,15 @@
 //!
 //! Registers are the sixteen 4-byte ones; a key of several fields is loaded into neighbouring registers.
 
-use super::message::{DATA_VALUE, DATA_VERDICT, LIST_ELEMENT, VERDICT_CODE};
+use super::message::{DATA_VALUE, DATA_VERDICT, LIST_ELEMENT, VERDICT_CODE, write_goto};
 use crate::netlink::Writer;
 
 /// Length of an interface's name as a key, padded with zeros.
 pub(crate) const IFNAME_BYTES: u32 = 16;
 /// `NFT_REG32_00`
-const FIRST_REGISTER: u32 = 8;
+pub(super) const FIRST_REGISTER: u32 = 8;
 /// Where what a map leads to is put: behind the longest key.
-const RESULT_REGISTER: u32 = FIRST_REGISTER + 8;
+pub(super) const RESULT_REGISTER: u32 = FIRST_REGISTER + 8;
 
 /// Bits of `ct state`.
 pub(crate) mod ct_state {
@@ -39,16 +39,21 @@ pub(crate) enum Field {
     Destination6,
     SourcePort,
     DestinationPort,
+    /// What the connection's first packet was sent to, before any translation.
+    OriginalDestination4,
+    OriginalDestination6,
+    OriginalDestinationPort,
 }
 
 impl Field {
     /// Registers it fills.
-    fn registers(self) -> u32 {
+    pub(super) fn registers(self) -> u32 {
         match self {
             Field::InputInterface
             | Field::OutputInterface
             | Field::Source6
-            | Field::Destination6 => 4,
+            | Field::Destination6
+            | Field::OriginalDestination6 => 4,
             _ => 1,
         }
     }
@@ -56,7 +61,7 @@ impl Field {
 
 /// Kinds of comparison.
 #[derive(Clone, Copy)]
-enum Compare {
+pub(super) enum Compare {
     Equal = 0,
     NotEqual = 1,
 }
@@ -99,11 +104,16 @@ impl Rule {
         Rule::new().with(Field::Family, &[10])
     }
 
+    /// As they are sent: two rules are the same if these are.
+    pub(crate) fn bytes(&self) -> &Vec<u8> {
+        &self.bytes
+    }
+
     pub(super) fn expressions(&self) -> &[u8] {
         &self.bytes
     }
 
-    fn push(mut self, name: &str, data: impl FnOnce(&mut Writer<'_>)) -> Self {
+    pub(super) fn push(mut self, name: &str, data: impl FnOnce(&mut Writer<'_>)) -> Self {
         Writer::new(&mut self.bytes).nest(LIST_ELEMENT, |w| {
             w.text(1, name);
             w.nest(2, data);
@@ -127,7 +137,7 @@ impl Rule {
         })
     }
 
-    fn load(self, field: Field, register: u32) -> Self {
+    pub(super) fn load(self, field: Field, register: u32) -> Self {
         const NETWORK: u32 = 1;
         const TRANSPORT: u32 = 2;
         match field {
@@ -141,7 +151,19 @@ impl Rule {
             Field::Destination6 => self.payload(NETWORK, 24, 16, register),
             Field::SourcePort => self.payload(TRANSPORT, 0, 2, register),
             Field::DestinationPort => self.payload(TRANSPORT, 2, 2, register),
+            Field::OriginalDestination4 => self.original(20, register),
+            Field::OriginalDestination6 => self.original(22, register),
+            Field::OriginalDestinationPort => self.original(12, register),
         }
+    }
+
+    /// Of the tracked connection's first direction.
+    fn original(self, key: u32, register: u32) -> Self {
+        self.push("ct", |w| {
+            w.be32(1, register);
+            w.be32(2, key);
+            w.u8(3, 0);
+        })
     }
 
     fn load_row(mut self, key: Key<'_>) -> Self {
@@ -153,7 +175,7 @@ impl Rule {
         self
     }
 
-    fn compare(self, how: Compare, value: &[u8]) -> Self {
+    pub(super) fn compare(self, how: Compare, value: &[u8]) -> Self {
         self.push("cmp", |w| {
             w.be32(1, FIRST_REGISTER);
             w.be32(2, how as u32);
@@ -171,7 +193,7 @@ impl Rule {
             .compare(Compare::NotEqual, value)
     }
 
-    fn masked(self, mask: &[u8]) -> Self {
+    pub(super) fn masked(self, mask: &[u8]) -> Self {
         self.push("bitwise", |w| {
             w.be32(1, FIRST_REGISTER);
             w.be32(2, FIRST_REGISTER);
@@ -255,14 +277,14 @@ impl Rule {
         rule.translate(u32::from(!to_source), Address::V4, true)
     }
 
-    fn immediate(self, register: u32, value: &[u8]) -> Self {
+    pub(super) fn immediate(self, register: u32, value: &[u8]) -> Self {
         self.push("immediate", |w| {
             w.be32(1, register);
             w.nest(2, |w| w.bytes(DATA_VALUE, value));
         })
     }
 
-    fn translate(self, kind: u32, family: Address, with_port: bool) -> Self {
+    pub(super) fn translate(self, kind: u32, family: Address, with_port: bool) -> Self {
         let (family, registers) = match family {
             Address::V4 => (2, 1),
             Address::V6 => (10, 4),
@@ -296,6 +318,14 @@ impl Rule {
 
     pub(crate) fn drop(self) -> Self {
         self.verdict(0)
+    }
+
+    /// Goes on in another chain and does not come back.
+    pub(crate) fn goto(self, chain: &str) -> Self {
+        self.push("immediate", |w| {
+            w.be32(1, 0);
+            w.nest(2, |w| w.nest(DATA_VERDICT, |w| write_goto(w, chain)));
+        })
     }
 
     /// Leaves the chain.

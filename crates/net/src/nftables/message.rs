@@ -11,9 +11,9 @@ const BATCH_END: u16 = 0x11;
 
 const NEWTABLE: u16 = 0;
 const DELTABLE: u16 = 2;
-const NEWCHAIN: u16 = 3;
+pub(super) const NEWCHAIN: u16 = 3;
 const NEWRULE: u16 = 6;
-const NEWSET: u16 = 9;
+pub(super) const NEWSET: u16 = 9;
 const NEWSETELEM: u16 = 12;
 const DELSETELEM: u16 = 14;
 
@@ -32,6 +32,10 @@ pub(crate) mod flags {
     pub(crate) const INTERVAL: u32 = 4;
     /// Elements lead to data.
     pub(crate) const MAP: u32 = 8;
+    /// Elements go by themselves after a while.
+    pub(crate) const TIMEOUT: u32 = 0x10;
+    /// Rules add elements.
+    pub(crate) const FROM_PACKETS: u32 = 0x20;
 }
 
 /// Data types as `nft` numbers them; the kernel only hands them back, so that `nft list` shows elements right.
@@ -41,6 +45,8 @@ pub(crate) mod kinds {
     pub(crate) const PROTOCOL: u32 = 12;
     pub(crate) const PORT: u32 = 13;
     pub(crate) const INTERFACE: u32 = 41;
+    /// A number in the machine's byte order.
+    pub(crate) const NUMBER: u32 = 19;
     pub(crate) const VERDICT: u32 = 0xffff_ff00;
 
     /// The type of several in a row.
@@ -78,16 +84,18 @@ pub(crate) struct Set {
 }
 
 /// What a map's key leads to.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) enum ElementData {
     None,
     Value(Vec<u8>),
     Accept,
     Drop,
+    /// Goes on in this chain.
+    Goto(String),
 }
 
 /// An element of a set or map.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Element {
     pub(crate) set: &'static str,
     pub(crate) key: Vec<u8>,
@@ -100,7 +108,7 @@ pub(crate) struct Element {
 pub(crate) struct Transaction<'a> {
     family: u8,
     table: &'a str,
-    batch: Batch,
+    pub(super) batch: Batch,
 }
 
 impl<'a> Transaction<'a> {
@@ -126,7 +134,7 @@ impl<'a> Transaction<'a> {
         }
     }
 
-    fn push(
+    pub(super) fn push(
         &mut self,
         message: u16,
         flags: u16,
@@ -150,9 +158,14 @@ impl<'a> Transaction<'a> {
     /// of what was removed, at the latest when the socket is closed.
     pub(crate) fn replace_table(&mut self) {
         self.add_table(CREATE);
+        self.remove_table();
+        self.add_table(CREATE);
+    }
+
+    /// Removes the table, which must exist.
+    pub(crate) fn remove_table(&mut self) {
         let operation = format!("remove the nftables table {}", self.table);
         self.push(DELTABLE, 0, operation, |w, table| w.text(1, table));
-        self.add_table(CREATE);
     }
 
     fn add_table(&mut self, flags: u16) {
@@ -178,7 +191,7 @@ impl<'a> Transaction<'a> {
         );
     }
 
-    pub(crate) fn add_rule(&mut self, chain: &'static str, rule: &Rule) {
+    pub(crate) fn add_rule(&mut self, chain: &str, rule: &Rule) {
         self.push(
             NEWRULE,
             CREATE | APPEND,
@@ -255,6 +268,13 @@ pub(crate) fn make_table<'a>(
     }
 }
 
+/// A verdict's content: go on in that chain.
+pub(super) fn write_goto(w: &mut Writer<'_>, chain: &str) {
+    const GOTO: i32 = -4;
+    w.be32(VERDICT_CODE, GOTO as u32);
+    w.text(2, chain);
+}
+
 impl Element {
     fn write(&self, w: &mut Writer<'_>, table: &str) {
         w.text(1, table);
@@ -267,6 +287,9 @@ impl Element {
                     ElementData::Value(value) => w.nest(2, |w| w.bytes(DATA_VALUE, value)),
                     ElementData::Accept => {
                         w.nest(2, |w| w.nest(DATA_VERDICT, |w| w.be32(VERDICT_CODE, 1)))
+                    }
+                    ElementData::Goto(chain) => {
+                        w.nest(2, |w| w.nest(DATA_VERDICT, |w| write_goto(w, chain)))
                     }
                     ElementData::Drop => {
                         w.nest(2, |w| w.nest(DATA_VERDICT, |w| w.be32(VERDICT_CODE, 0)))

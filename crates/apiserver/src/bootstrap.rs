@@ -5,10 +5,11 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 use wharf_kube_types::{Status, object};
 
-use crate::admission::allocate::API_ADDRESS;
+use crate::admission::allocate::{API_ADDRESS, SERVICE_RANGE};
 use crate::api::Api;
 use crate::authz::defaults;
 use crate::call::Call;
+use crate::clock;
 use crate::verbs::{create, update};
 
 const NAMESPACES: [&str; 4] = ["default", "kube-system", "kube-public", "kube-node-lease"];
@@ -99,7 +100,13 @@ async fn service(api: &Arc<Api>, port: u16, address: &str) -> Result<(), Status>
         "spec": {"clusterIP": API_ADDRESS.to_string(), "sessionAffinity": "None", "type": "ClusterIP",
             "ports": [{"name": "https", "port": 443, "protocol": "TCP", "targetPort": port}]},
     });
-    ensure(api, "", "services", service).await?;
+    settle(api, "", "services", service).await?;
+    let range = json!({
+        "apiVersion": "networking.k8s.io/v1", "kind": "ServiceCIDR", "metadata": {"name": "kubernetes"},
+        "spec": {"cidrs": [SERVICE_RANGE]},
+    });
+    ensure(api, "networking.k8s.io", "servicecidrs", range).await?;
+    range_is_ready(api).await?;
     if address
         .parse::<std::net::Ipv4Addr>()
         .is_ok_and(|a| a.is_loopback())
@@ -107,12 +114,61 @@ async fn service(api: &Arc<Api>, port: u16, address: &str) -> Result<(), Status>
         // No pod could reach it there.
         return Ok(());
     }
+    let endpoints = json!({
+        "apiVersion": "v1", "kind": "Endpoints",
+        "metadata": {"name": "kubernetes", "namespace": "default",
+            "labels": {"endpointslice.kubernetes.io/skip-mirror": "true"}},
+        "subsets": [{"addresses": [{"ip": address}], "ports": [{"name": "https", "port": port, "protocol": "TCP"}]}],
+    });
+    settle(api, "", "endpoints", endpoints).await?;
     let slice = json!({
         "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice",
         "metadata": {"name": "kubernetes", "namespace": "default", "labels": {"kubernetes.io/service-name": "kubernetes"}},
         "addressType": "IPv4", "endpoints": [{"addresses": [address], "conditions": {"ready": true}}],
         "ports": [{"name": "https", "port": port, "protocol": "TCP"}],
     });
-    ensure(api, "discovery.k8s.io", "endpointslices", slice).await?;
-    Ok(())
+    settle(api, "discovery.k8s.io", "endpointslices", slice).await
+}
+
+/// Makes an object, or gives it what it should say: the server may have moved to another address.
+async fn settle(api: &Arc<Api>, group: &str, plural: &str, value: Value) -> Result<(), Status> {
+    if ensure(api, group, plural, value.clone()).await? {
+        return Ok(());
+    }
+    let kind = api.builtin(group, plural)?;
+    let (namespace, name) = (object::namespace(&value), object::name(&value));
+    let mut call = Call::internal(api, &kind, namespace, name, "bootstrap");
+    update::change(&mut call, &update::Demand::default(), |_, old| {
+        let mut new = old.clone();
+        for field in ["subsets", "endpoints", "ports"] {
+            if let Some(wanted) = value.get(field) {
+                new[field] = wanted.clone();
+            }
+        }
+        if let Some(ports) = value["spec"].get("ports") {
+            new["spec"]["ports"] = ports.clone();
+        }
+        Ok(update::Made::plain(new))
+    })
+    .await
+    .map(drop)
+}
+
+/// The range is there from the start: nobody has to make it ready.
+async fn range_is_ready(api: &Arc<Api>) -> Result<(), Status> {
+    let kind = api.builtin("networking.k8s.io", "servicecidrs")?;
+    let mut call = Call::internal(api, &kind, "", "kubernetes", "bootstrap");
+    call.subresource = "status".to_owned();
+    update::change(&mut call, &update::Demand::default(), |_, old| {
+        let mut new = old.clone();
+        if new["status"]["conditions"].is_null() {
+            new["status"] = json!({"conditions": [{
+                "type": "Ready", "status": "True", "reason": "", "message": "Kubernetes default Service CIDR is ready",
+                "lastTransitionTime": clock::now_text(),
+            }]});
+        }
+        Ok(update::Made::plain(new))
+    })
+    .await
+    .map(drop)
 }

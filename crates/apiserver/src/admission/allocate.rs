@@ -13,7 +13,8 @@ use crate::call::Call;
 use crate::object::Record;
 use crate::verbs::write;
 
-/// The range of service addresses: 10.96.0.0/12.
+/// The range of service addresses.
+pub const SERVICE_RANGE: &str = "10.96.0.0/12";
 const FIRST: u32 = 0x0a60_0000;
 const COUNT: u32 = 1 << 20;
 /// Addresses for services that ask for theirs by hand.

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -25,6 +26,8 @@ struct Target {
     host: String,
     /// Where to connect: an address, or a name to resolve.
     connect: String,
+    /// Host and port, for messages.
+    shown: String,
     path: String,
 }
 
@@ -41,6 +44,7 @@ fn target(api: &Api, client: &Value) -> Result<Target, String> {
         return Ok(Target {
             host: named.trim_matches(['[', ']']).to_owned(),
             connect,
+            shown: host.to_owned(),
             path: format!("/{path}"),
         });
     }
@@ -55,6 +59,7 @@ fn target(api: &Api, client: &Value) -> Result<Target, String> {
     Ok(Target {
         host: format!("{name}.{namespace}.svc"),
         connect: address.to_string(),
+        shown: format!("{name}.{namespace}.svc:{port}"),
         path: format!("/{path}"),
     })
 }
@@ -120,17 +125,53 @@ fn tls(client: &Value) -> Result<ClientConfig, String> {
     Ok(config)
 }
 
+/// Posts a value to where a webhook's `clientConfig` points, which is told how long it has, and gives the answer.
+///
+/// # Errors
+/// What went wrong, in words.
+pub async fn post_within(
+    api: &Api,
+    client: &Value,
+    value: &Value,
+    limit: Duration,
+) -> Result<Value, String> {
+    let query = format!("timeout={}s", limit.as_secs());
+    let posted = send(api, client, &query, value);
+    match tokio::time::timeout(limit, posted).await {
+        Ok(answer) => answer,
+        Err(_) => {
+            let target = target(api, client)?;
+            Err(format!(
+                "Post \"https://{}{}?{query}\": context deadline exceeded",
+                target.shown, target.path
+            ))
+        }
+    }
+}
+
 /// Posts a value to where a webhook's `clientConfig` points, and gives the answer.
 ///
 /// # Errors
 /// What went wrong, in words.
 pub async fn post(api: &Api, client: &Value, value: &Value) -> Result<Value, String> {
+    send(api, client, "", value).await
+}
+
+async fn send(api: &Api, client: &Value, query: &str, value: &Value) -> Result<Value, String> {
     let target = target(api, client)?;
-    let fail =
-        |e: &dyn std::fmt::Display| format!("Post \"https://{}{}\": {e}", target.host, target.path);
-    let socket = TcpStream::connect(&target.connect)
-        .await
-        .map_err(|e| fail(&e))?;
+    let path = match query {
+        "" => target.path.clone(),
+        query if target.path.contains('?') => format!("{}&{query}", target.path),
+        query => format!("{}?{query}", target.path),
+    };
+    let fail = |e: &dyn std::fmt::Display| format!("Post \"https://{}{path}\": {e}", target.shown);
+    let socket = TcpStream::connect(&target.connect).await.map_err(|e| {
+        let why = match e.kind() {
+            std::io::ErrorKind::ConnectionRefused => "connect: connection refused".to_owned(),
+            _ => e.to_string(),
+        };
+        fail(&format!("dial tcp {}: {why}", target.connect))
+    })?;
     let name = ServerName::try_from(target.host.clone()).map_err(|e| fail(&e))?;
     let connector = TlsConnector::from(Arc::new(tls(client)?));
     let stream = connector
@@ -141,7 +182,7 @@ pub async fn post(api: &Api, client: &Value, value: &Value) -> Result<Value, Str
         .await
         .map_err(|e| fail(&e))?;
     let connection = tokio::spawn(connection);
-    let request = http::Request::post(&target.path)
+    let request = http::Request::post(&path)
         .header("host", &target.host)
         .header("content-type", "application/json")
         .header("accept", "application/json")

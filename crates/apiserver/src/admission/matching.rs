@@ -147,8 +147,11 @@ pub fn selected(call: &Call, what: &Attributes<'_>, by: &Value) -> bool {
     };
     let objects = [what.object.as_deref(), what.old];
     let mut objects = objects.into_iter().flatten();
-    objects.any(|o| selects("objectSelector", o))
-        && selects("namespaceSelector", &namespace_of(call, what))
+    let any_object = by.get("objectSelector").is_none_or(Value::is_null);
+    // What is in no namespace is not kept back by a selector of namespaces.
+    let outside = call.namespace.is_empty() && !call.kind.resource.is("", "namespaces");
+    (any_object || objects.any(|o| selects("objectSelector", o)))
+        && (outside || selects("namespaceSelector", &namespace_of(call, what)))
 }
 
 /// The namespace that a selector looks at; a namespace looks at itself.

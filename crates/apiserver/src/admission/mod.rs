@@ -78,7 +78,13 @@ pub async fn change(call: &mut Call, what: &mut Attributes<'_>) -> Result<(), St
     pods::fill(call, what).await?;
     kinds::fill(call, what)?;
     allocate::fill(call, what)?;
-    webhook::mutate(call, what).await
+    if webhook::mutate(call, what).await? {
+        // Once more: what a webhook made may lack what these fill in.
+        limit_range::fill(call, what)?;
+        pods::fill(call, what).await?;
+        kinds::fill(call, what)?;
+    }
+    Ok(())
 }
 
 /// Lets plugins and webhooks refuse the object in its final form.

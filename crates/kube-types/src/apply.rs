@@ -117,6 +117,24 @@ pub fn track(resource: &Resource, old: Option<&Value>, new: &mut Value, manager:
     managers.write(new);
 }
 
+/// The object with the fields of a partial one, as an admission policy applies it: nobody owns anything of it.
+///
+/// # Errors
+/// A field that the schema lacks, an item without its keys, a list or map that is one value.
+pub fn merge_partial(
+    resource: &Resource,
+    object: &Value,
+    partial: &Value,
+) -> Result<Value, String> {
+    if let Some(path) = merge::atomic(Some(&resource.schema), partial, "") {
+        return Err(format!(
+            "may not mutate atomic arrays, maps or structs: {path}"
+        ));
+    }
+    compare::fields(&resource.schema, partial)?;
+    Ok(merge::merge(&resource.schema, object, partial))
+}
+
 /// Applies a configuration to the live object and gives the object to store, with its managed fields, before defaults.
 ///
 /// # Errors

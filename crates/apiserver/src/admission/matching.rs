@@ -58,6 +58,18 @@ impl Subject {
 /// # Errors
 /// In words for people.
 pub fn compile(text: &str) -> Result<Program, String> {
+    compile_with(text, &[])
+}
+
+/// Compiles an expression that makes a change.
+///
+/// # Errors
+/// In words for people.
+pub fn compile_change(text: &str) -> Result<Program, String> {
+    compile_with(text, &["Object", "JSONPatch"])
+}
+
+fn compile_with(text: &str, more: &[&str]) -> Result<Program, String> {
     let names = [
         "object",
         "oldObject",
@@ -66,7 +78,8 @@ pub fn compile(text: &str) -> Result<Program, String> {
         "params",
         "variables",
     ];
-    let variables = names.map(|name| (name, Type::Dyn));
+    let names = names.iter().chain(more);
+    let variables: Vec<(&str, Type)> = names.map(|name| (*name, Type::Dyn)).collect();
     let environment = Environment {
         variables: &variables,
     };

@@ -5,6 +5,7 @@ mod kinds;
 mod lifecycle;
 mod limit_range;
 mod matching;
+mod mutation;
 mod pod_security;
 mod pods;
 mod policy;
@@ -78,8 +79,13 @@ pub async fn change(call: &mut Call, what: &mut Attributes<'_>) -> Result<(), St
     pods::fill(call, what).await?;
     kinds::fill(call, what)?;
     allocate::fill(call, what)?;
-    if webhook::mutate(call, what).await? {
-        // Once more: what a webhook made may lack what these fill in.
+    let policies = mutation::mutate(call, what, mutation::Round::First)?;
+    let webhooks = webhook::mutate(call, what).await?;
+    if webhooks || policies.later {
+        mutation::mutate(call, what, mutation::Round::Again)?;
+    }
+    if webhooks || policies.changed {
+        // Once more: what was made may lack what these fill in.
         limit_range::fill(call, what)?;
         pods::fill(call, what).await?;
         kinds::fill(call, what)?;

@@ -11,9 +11,9 @@ use super::webhook::{GROUP, is_own, review};
 use crate::call::Call;
 
 /// A policy as one binding puts it in force.
-struct Bound<'a> {
-    policy: &'a Value,
-    binding: &'a Value,
+pub(super) struct Bound<'a> {
+    pub(super) policy: &'a Value,
+    pub(super) binding: &'a Value,
 }
 
 /// What a rule says of a request that it does not hold for.
@@ -51,7 +51,7 @@ pub fn check(call: &mut Call, what: &Attributes<'_>) -> Result<(), Status> {
     Ok(())
 }
 
-fn all(call: &Call, plural: &str) -> Result<Vec<Value>, Status> {
+pub(super) fn all(call: &Call, plural: &str) -> Result<Vec<Value>, Status> {
     let kind = call.api.builtin(GROUP, plural)?;
     let objects = kind.cache.all("");
     Ok(objects
@@ -74,14 +74,14 @@ fn fits(call: &Call, what: &Attributes<'_>, by: &Value) -> bool {
 }
 
 impl Bound<'_> {
-    fn concerns(&self, call: &Call, what: &Attributes<'_>) -> bool {
+    pub(super) fn concerns(&self, call: &Call, what: &Attributes<'_>) -> bool {
         let constraints = &self.policy["spec"]["matchConstraints"];
         !object::list(constraints, "resourceRules").is_empty()
             && fits(call, what, constraints)
             && fits(call, what, &self.binding["spec"]["matchResources"])
     }
 
-    fn ignores_failures(&self) -> bool {
+    pub(super) fn ignores_failures(&self) -> bool {
         object::text(self.policy, "spec.failurePolicy") == "Ignore"
     }
 
@@ -133,12 +133,7 @@ impl Bound<'_> {
     }
 
     fn faults_of(&self, call: &Call, subject: &Subject) -> Result<Vec<Fault>, String> {
-        let named = object::list(self.policy, "spec.variables");
-        let programs = named.iter().map(|one| {
-            let program = compile(object::text(one, "expression"))?;
-            Ok((object::text(one, "name"), program))
-        });
-        let programs: Vec<(&str, Program)> = programs.collect::<Result<_, String>>()?;
+        let programs = named(self.policy)?;
         let validations = object::list(self.policy, "spec.validations");
         let rules = validations.iter().map(|rule| {
             let message = object::text(rule, "messageExpression");
@@ -152,18 +147,7 @@ impl Bound<'_> {
 
         let mut budget = Budget::of_object();
         let mut variables = subject.variables(call);
-        let mut composed = Vec::new();
-        for (name, program) in &programs {
-            variables.push(("variables", cel::Value::map(composed.clone())));
-            // One that fails is missing; only the rules that speak of it fail.
-            match program.evaluate(&variables, &mut budget) {
-                Ok(value) => composed.push((*name, value)),
-                Err(EvalError::Budget) => return Err(EvalError::Budget.to_string()),
-                Err(_) => {}
-            }
-            variables.pop();
-        }
-        variables.push(("variables", cel::Value::map(composed)));
+        compose(&programs, &mut variables, &mut budget)?;
         let mut faults = Vec::new();
         for (rule, program, message) in &rules {
             let text = program.text();
@@ -187,7 +171,7 @@ impl Bound<'_> {
     ///
     /// # Errors
     /// There are none, and the binding wants some.
-    fn params(&self, call: &Call) -> Result<Vec<Value>, String> {
+    pub(super) fn params(&self, call: &Call) -> Result<Vec<Value>, String> {
         let of_kind = &self.policy["spec"]["paramKind"];
         let reference = &self.binding["spec"]["paramRef"];
         if of_kind.is_null() || reference.is_null() {
@@ -228,6 +212,43 @@ impl Bound<'_> {
         }
         Ok(params)
     }
+}
+
+/// The variables that a policy names, compiled.
+///
+/// # Errors
+/// One that is no expression.
+pub(super) fn named(policy: &Value) -> Result<Vec<(&str, Program)>, String> {
+    let named = object::list(policy, "spec.variables").iter();
+    let programs = named.map(|one| {
+        let program = compile(object::text(one, "expression"))?;
+        Ok((object::text(one, "name"), program))
+    });
+    programs.collect()
+}
+
+/// Adds what the named variables give.
+///
+/// # Errors
+/// The budget is used up.
+pub(super) fn compose<'a>(
+    programs: &'a [(&'a str, Program)],
+    variables: &mut Vec<(&'a str, cel::Value<'a>)>,
+    budget: &mut Budget,
+) -> Result<(), String> {
+    let mut composed = Vec::new();
+    for (name, program) in programs {
+        variables.push(("variables", cel::Value::map(composed.clone())));
+        // One that fails is missing; only the rules that speak of it fail.
+        match program.evaluate(variables, budget) {
+            Ok(value) => composed.push((*name, value)),
+            Err(EvalError::Budget) => return Err(EvalError::Budget.to_string()),
+            Err(_) => {}
+        }
+        variables.pop();
+    }
+    variables.push(("variables", cel::Value::map(composed)));
+    Ok(())
 }
 
 fn fault<'a>(

@@ -286,7 +286,7 @@ pub async fn mutate(call: &mut Call, what: &mut Attributes<'_>) -> Result<bool, 
 }
 
 /// What an object is known by.
-const IDENTITY: [(&str, &str); 5] = [
+pub(super) const IDENTITY: [(&str, &str); 5] = [
     ("apiVersion", "version"),
     ("kind", "kind"),
     ("metadata.name", "name"),

@@ -13,6 +13,23 @@ pub(super) fn merge(schema: &Schema, old: &Value, config: &Value) -> Value {
     both(Some(schema), old, config)
 }
 
+/// What of a partial object could only replace whole what others own in parts: lists and maps that are one value.
+pub(super) fn atomic(schema: Option<&Schema>, value: &Value, path: &str) -> Option<String> {
+    match (shape(schema, value), value) {
+        (Shape::Leaf, Value::Array(_) | Value::Object(_)) => Some(path.to_owned()),
+        (Shape::Leaf, _) => None,
+        (Shape::Map(map), _) => map.iter().find_map(|(name, value)| {
+            let child = schema.and_then(|s| s.child(name));
+            atomic(child, value, &format!("{path}.{name}"))
+        }),
+        (Shape::List(items), _) => {
+            let schema = schema.and_then(|s| s.items.as_ref());
+            let mut all = items.iter().enumerate();
+            all.find_map(|(index, item)| atomic(schema, item, &format!("{path}[{index}]")))
+        }
+    }
+}
+
 fn both(schema: Option<&Schema>, old: &Value, config: &Value) -> Value {
     match (shape(schema, old), shape(schema, config)) {
         (Shape::Map(old), Shape::Map(config)) => {

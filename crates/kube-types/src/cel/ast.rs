@@ -31,6 +31,10 @@ impl Expr {
                     .map(|(key, value, _)| key.height.max(value.height));
                 heights.max().unwrap_or(0)
             }
+            Expr::Object { fields, .. } => {
+                let heights = fields.iter().map(|(_, value, _)| value.height);
+                heights.max().unwrap_or(0)
+            }
             Expr::Fold(fold) => {
                 let filter = fold.filter.as_ref().map_or(0, |filter| filter.height);
                 highest(&[&fold.range, &fold.body]).max(filter)
@@ -80,6 +84,11 @@ pub enum Expr {
     /// Items; the optional ones are left out when they are empty.
     List(Vec<(Node, bool)>),
     Map(Vec<(Node, Node, bool)>),
+    /// `Object.spec{a: b}`: an object of a named type; optional fields are left out when they are empty.
+    Object {
+        name: String,
+        fields: Vec<(String, Node, bool)>,
+    },
     Fold(Box<Fold>),
 }
 

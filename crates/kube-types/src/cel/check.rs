@@ -173,10 +173,10 @@ impl Checker {
             } => {
                 let operand = self.check(operand)?;
                 let found = select(node.at, &operand, field)?;
-                if *optional && !matches!(found, Type::Optional(_)) {
-                    Type::Optional(Box::new(found))
-                } else {
-                    found
+                match found {
+                    Type::Optional(_) => found,
+                    found if *optional => Type::Optional(Box::new(found)),
+                    found => found,
                 }
             }
             Expr::Has { operand, field } => {
@@ -192,10 +192,9 @@ impl Checker {
                 let operand = self.check(operand)?;
                 let index = self.check(index)?;
                 let found = at(node.at, &operand, &index)?;
-                if *optional {
-                    Type::Optional(Box::new(found))
-                } else {
-                    found
+                match optional {
+                    true => Type::Optional(Box::new(found)),
+                    false => found,
                 }
             }
             Expr::Call {
@@ -223,6 +222,7 @@ impl Checker {
             }
             Expr::List(items) => self.list(items)?,
             Expr::Map(entries) => self.map(entries)?,
+            Expr::Object { name, fields } => self.object(node.at, name, fields)?,
             Expr::Fold(fold) => self.fold(node.at, fold)?,
         })
     }
@@ -268,6 +268,35 @@ impl Checker {
             self.check(value)?;
         }
         Ok(Type::Map(Box::new(Type::Dyn)))
+    }
+
+    /// An object of a named type: `Object` and what is below it, or `JSONPatch`, where there are these.
+    fn object(&mut self, at: usize, name: &str, fields: &[(String, Node, bool)]) -> Checked {
+        let (root, _) = name.split_once('.').unwrap_or((name, ""));
+        let there = self.scope.iter().any(|(known, _)| known == root);
+        if !there || !matches!(root, "Object" | "JSONPatch") || name.starts_with("JSONPatch.") {
+            return Err(undeclared(at, name));
+        }
+        for (field, value, _) in fields {
+            let field = unescape(field);
+            let found = self.check(value)?;
+            if root == "Object" {
+                named_as(value, &format!("{name}.{field}"))?;
+                continue;
+            }
+            let fits = match field.as_ref() {
+                "op" | "path" | "from" => found.can_be_string(),
+                "value" => true,
+                _ => return Err((value.at, format!("undefined field '{field}'"))),
+            };
+            if !fits {
+                let text = format!(
+                    "expected type of field '{field}' is 'string' but provided type is '{found}'"
+                );
+                return Err((value.at, text));
+            }
+        }
+        Ok(Type::Dyn)
     }
 
     fn call(&mut self, at: usize, function: &str, target: Option<&Node>, args: &[Node]) -> Checked {
@@ -392,6 +421,26 @@ fn at(place: usize, operand: &Type, index: &Type) -> Checked {
     }
 }
 
+/// Objects in a field must be of the type that the field's place has, in lists and on both sides of a condition too.
+fn named_as(value: &Node, wanted: &str) -> Result<(), Mistake> {
+    match &value.expr {
+        Expr::Object { name, .. } if name != wanted && name.starts_with("Object") => Err((
+            value.at,
+            format!(
+                "unexpected type name {name:?}, expected {wanted:?}, which matches field name path from root Object type"
+            ),
+        )),
+        Expr::List(items) => items
+            .iter()
+            .try_for_each(|(item, _)| named_as(item, wanted)),
+        Expr::Conditional(parts) => {
+            named_as(&parts[1], wanted)?;
+            named_as(&parts[2], wanted)
+        }
+        _ => Ok(()),
+    }
+}
+
 fn binary(place: usize, operator: Operator, left: &Type, right: &Type) -> Checked {
     let fails = || no_overload(place, operator.name(), &[left, right]);
     match operator {
@@ -451,6 +500,7 @@ fn result(function: &str, first: Option<&Type>) -> Type {
         "bytes" => Type::Bytes,
         "timestamp" => Type::Timestamp,
         "duration" => Type::Duration,
+        "jsonpatch.escapeKey" => Type::String,
         "split" | "findAll" => Type::List(Box::new(Type::String)),
         "bool"
         | "contains"

@@ -171,6 +171,7 @@ impl<'a> Evaluator<'a, '_> {
             },
             Expr::List(items) => self.list(items)?,
             Expr::Map(entries) => self.map(entries)?,
+            Expr::Object { fields, .. } => self.object(fields)?,
             Expr::Fold(fold) => self.fold(fold)?,
         })
     }
@@ -316,6 +317,21 @@ impl<'a> Evaluator<'a, '_> {
                 )));
             }
             map.push((key, value));
+        }
+        Ok(Value::Map(map.into()))
+    }
+
+    fn object(&mut self, fields: &'a [(String, Node, bool)]) -> Result<Value<'a>> {
+        self.budget.spend(MAP_COST)?;
+        let mut map: Vec<(Value<'a>, Value<'a>)> = Vec::with_capacity(fields.len());
+        for (field, value, optional) in fields {
+            let value = match (self.eval(value)?, optional) {
+                (Value::Optional(None), true) => continue,
+                (Value::Optional(Some(inner)), true) => (*inner).clone(),
+                (_, true) => return Err(EvalError::no_overload()),
+                (value, false) => value,
+            };
+            map.push((Value::text(unescape(field)), value));
         }
         Ok(Value::Map(map.into()))
     }

@@ -19,7 +19,7 @@ mod times;
 const REGEX_BYTES_MAX: usize = 1 << 20;
 
 /// Names of functions that are called without a target.
-pub const FUNCTIONS: [&str; 41] = [
+pub const FUNCTIONS: [&str; 42] = [
     "size",
     "int",
     "uint",
@@ -53,6 +53,7 @@ pub const FUNCTIONS: [&str; 41] = [
     "optional.none",
     "optional.ofNonZeroValue",
     "strings.quote",
+    "jsonpatch.escapeKey",
     "format.named",
     "format.dns1123Label",
     "format.dns1123Subdomain",
@@ -147,7 +148,10 @@ pub const METHODS: [&str; 78] = [
 
 /// Words before a dot that are no values but a part of a function's name.
 pub fn is_namespace(word: &str) -> bool {
-    matches!(word, "sets" | "optional" | "strings" | "format") || word == "ip"
+    matches!(
+        word,
+        "sets" | "optional" | "strings" | "format" | "ip" | "jsonpatch"
+    )
 }
 
 /// A type by its name in expressions.
@@ -195,6 +199,9 @@ fn global<'a>(function: &str, args: &[Value<'a>]) -> Result<Value<'a>> {
         ("dyn", [value]) => Ok(value.clone()),
         ("size" | "matches" | "contains" | "startsWith" | "endsWith", [target, rest @ ..]) => {
             method(function, target, rest)
+        }
+        ("jsonpatch.escapeKey", [Value::String(text)]) => {
+            Ok(Value::text(text.replace('~', "~0").replace('/', "~1")))
         }
         ("strings.quote", [Value::String(text)]) => Ok(Value::text(crate::field::go_quote(text))),
         (

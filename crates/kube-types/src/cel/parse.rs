@@ -261,10 +261,34 @@ impl Parser {
                         optional,
                     },
                 )?;
+            } else if let Some(name) = self.named_before_brace(&node) {
+                self.expect("{")?;
+                node = self.object(node.at, name)?;
             } else {
                 return Ok(node);
             }
         }
+    }
+
+    /// The dotted name that a node is, where a brace follows it.
+    fn named_before_brace(&self, node: &Node) -> Option<String> {
+        matches!(self.peek(), Token::Sign("{")).then(|| dotted(node))?
+    }
+
+    /// The fields of an object of a named type.
+    fn object(&mut self, at: usize, name: String) -> Parsed {
+        let mut fields = Vec::new();
+        while !self.accept("}") {
+            let optional = self.accept("?");
+            let field = self.name()?;
+            self.expect(":")?;
+            fields.push((field, self.expression()?, optional));
+            if !self.accept(",") {
+                self.expect("}")?;
+                break;
+            }
+        }
+        self.node(at, Expr::Object { name, fields })
     }
 
     fn name(&mut self) -> Result<String, Mistake> {
@@ -430,6 +454,19 @@ impl Parser {
             body,
         };
         self.node(at, Expr::Fold(Box::new(fold)))
+    }
+}
+
+/// `a.b.c`, where a node is nothing else.
+fn dotted(node: &Node) -> Option<String> {
+    match &node.expr {
+        Expr::Ident(name) => Some(name.clone()),
+        Expr::Select {
+            operand,
+            field,
+            optional: false,
+        } => Some(format!("{}.{field}", dotted(operand)?)),
+        _ => None,
     }
 }
 

@@ -226,7 +226,17 @@ fn match_conditions(holder: &Value, path: &Path<'_>, out: &mut Vec<FieldError>) 
 
 /// An expression of a policy must at least be one; what it speaks of is known when it is evaluated.
 fn expression(holder: &Value, field: &str, path: &Path<'_>, out: &mut Vec<FieldError>) {
-    const NAMES: [&str; 9] = [
+    checked_expression(holder, field, path, &[], out);
+}
+
+fn checked_expression(
+    holder: &Value,
+    field: &str,
+    path: &Path<'_>,
+    more: &[&str],
+    out: &mut Vec<FieldError>,
+) {
+    const NAMES: [&str; 7] = [
         "object",
         "oldObject",
         "request",
@@ -234,14 +244,13 @@ fn expression(holder: &Value, field: &str, path: &Path<'_>, out: &mut Vec<FieldE
         "namespaceObject",
         "authorizer",
         "variables",
-        "Object",
-        "JSONPatch",
     ];
     let source = text(holder, field);
     if source.trim().is_empty() {
         return;
     }
-    let variables = NAMES.map(|name| (name, Type::Dyn));
+    let names = NAMES.iter().chain(more);
+    let variables: Vec<(&str, Type)> = names.map(|name| (*name, Type::Dyn)).collect();
     if let Err(error) = compile(
         source,
         &Environment {
@@ -301,13 +310,7 @@ pub fn policy(object: &Value, validating: bool, out: &mut Vec<FieldError>) {
         }
     }
     if !validating {
-        if list(spec, "mutations").is_empty() {
-            out.required(
-                &path.field("mutations"),
-                "mutations must contain at least one item",
-            );
-        }
-        return;
+        return mutations(spec, &path, out);
     }
     let (rules, audits) = (list(spec, "validations"), list(spec, "auditAnnotations"));
     if rules.is_empty() && audits.is_empty() {
@@ -317,18 +320,75 @@ pub fn policy(object: &Value, validating: bool, out: &mut Vec<FieldError>) {
     }
     let place = path.field("validations");
     for (index, rule) in rules.iter().enumerate() {
-        let here = place.index(index);
-        if text(rule, "expression").trim().is_empty() {
-            out.required(&here.field("expression"), "expression is not specified");
+        validation(rule, &place.index(index), out);
+    }
+}
+
+fn validation(rule: &Value, here: &Path<'_>, out: &mut Vec<FieldError>) {
+    if text(rule, "expression").trim().is_empty() {
+        out.required(&here.field("expression"), "expression is not specified");
+    }
+    expression(rule, "expression", here, out);
+    expression(rule, "messageExpression", here, out);
+    if text(rule, "message").contains('\n') {
+        out.invalid(
+            &here.field("message"),
+            text(rule, "message"),
+            "must not contain line breaks",
+        );
+    }
+}
+
+fn mutations(spec: &Value, path: &Path<'_>, out: &mut Vec<FieldError>) {
+    let place = path.field("mutations");
+    let all = list(spec, "mutations");
+    if all.is_empty() {
+        out.required(&place, "mutations must contain at least one item");
+    }
+    for (index, mutation) in all.iter().enumerate() {
+        self::mutation(mutation, &place.index(index), out);
+    }
+    out.one_of(
+        &path.field("reinvocationPolicy"),
+        text(spec, "reinvocationPolicy"),
+        &["IfNeeded", "Never"],
+    );
+}
+
+fn mutation(mutation: &Value, path: &Path<'_>, out: &mut Vec<FieldError>) {
+    const FORMS: [(&str, &str, &[&str]); 2] = [
+        (
+            "ApplyConfiguration",
+            "applyConfiguration",
+            &["Object", "JSONPatch"],
+        ),
+        ("JSONPatch", "jsonPatch", &["Object", "JSONPatch"]),
+    ];
+    let kind = text(mutation, "patchType");
+    let place = path.field("patchType");
+    if kind.is_empty() {
+        return out.required(&place, "");
+    }
+    let Some((_, field, names)) = FORMS.iter().find(|(known, ..)| *known == kind) else {
+        return out.not_supported(&place, kind, &["ApplyConfiguration", "JSONPatch"]);
+    };
+    for (known, other, _) in FORMS {
+        if known != kind && at(mutation, other).is_some() {
+            let words = format!("must not be specified when patchType is {kind}");
+            out.invalid(&path.field(other), mutation[other].clone(), words);
         }
-        expression(rule, "expression", &here, out);
-        expression(rule, "messageExpression", &here, out);
-        if text(rule, "message").contains('\n') {
-            out.invalid(
-                &here.field("message"),
-                text(rule, "message"),
-                "must not contain line breaks",
-            );
+    }
+    let here = path.field(field);
+    match at(mutation, field) {
+        None => {
+            let words = format!("must be specified when patchType is {kind}");
+            out.required(&here, &words);
+        }
+        Some(change) => {
+            if text(change, "expression").trim().is_empty() {
+                out.required(&here.field("expression"), "expression is not specified");
+            }
+            checked_expression(change, "expression", &here, names, out);
         }
     }
 }

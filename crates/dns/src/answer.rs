@@ -1,20 +1,19 @@
-//! Deciding about a question: answer it, forward it, or say what is wrong with it. Pure: bytes in, bytes out.
+//! Deciding about a question: answer it, follow an alias, forward it, or say what is wrong with it. Pure: bytes in,
+//! bytes out.
 //!
-//! Ours are the addresses of names that the records hold and the names of addresses that they hold. A name that
-//! is ours has no other kinds of records, and that is said (an empty answer) instead of asked elsewhere:
-//! upstream would deny the name itself. Everything else goes upstream, names without a dot included, as with
-//! Docker.
+//! A name that is ours has only the records that the zones say, and that is said (an empty answer, with the zone's
+//! authority where it has one) instead of asked elsewhere: upstream would deny the name itself. Everything else goes
+//! upstream, names without a dot included, as with Docker.
 
 use std::net::IpAddr;
 
 use hickory_proto::op::{Edns, Message, MessageType, Metadata, OpCode, Query, ResponseCode};
-use hickory_proto::rr::rdata::{A, AAAA, PTR};
+use hickory_proto::rr::rdata::{A, AAAA, CNAME, NS, PTR, SOA, SRV, TXT};
 use hickory_proto::rr::{DNSClass, Name, RData, Record, RecordType};
 
-use crate::Records;
+use crate::cache::CacheKey;
+use crate::{Authority, Data, Entry, Found, Kind, Zones};
 
-/// How long others may remember an answer, in seconds: Docker's value.
-const TTL_SECONDS: u32 = 600;
 /// Length of a DNS header.
 pub(crate) const HEADER_BYTES: usize = 12;
 /// Largest datagram sent or received: what is announced by EDNS, and what fits every resolver's buffer.
@@ -34,19 +33,62 @@ pub(crate) enum Transport {
 pub(crate) enum Decision {
     /// Send these bytes back.
     Answer(Vec<u8>),
-    /// Ask upstream. An answer longer than this must be cut.
-    Forward {
-        /// Longest answer, in bytes.
-        limit: usize,
-    },
+    /// Ask upstream.
+    Forward(Forward),
+    /// The name is another's alias: the answer so far, to be completed by that of the other.
+    Follow(Box<Alias>),
     /// Say nothing: it is no question, or too broken to have an ID.
     Ignore,
+}
+
+/// A question for somebody else.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Forward {
+    /// Longest answer, in bytes. A longer one must be cut.
+    pub(crate) limit: usize,
+    /// Lower case, no trailing dot.
+    pub(crate) name: String,
+    /// Under which an answer may be remembered.
+    pub(crate) key: CacheKey,
+}
+
+/// An answer that lacks what its alias stands for.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Alias {
+    reply: Message,
+    limit: usize,
+    target: Name,
+}
+
+impl Alias {
+    /// What the client would have to ask next.
+    pub(crate) fn question(&self) -> Option<Vec<u8>> {
+        let kind = self.reply.queries.first()?.query_type();
+        let mut message = Message::query();
+        message.metadata.recursion_desired = true;
+        message.add_query(Query::query(self.target.clone(), kind));
+        message.to_vec().ok()
+    }
+
+    /// The whole answer, of the answer to that; as it is where that is none.
+    pub(crate) fn complete(self, answer: Option<&[u8]>) -> Option<Vec<u8>> {
+        let mut reply = self.reply;
+        if let Some(Ok(answer)) = answer.map(Message::from_vec) {
+            reply.add_answers(answer.answers);
+            reply.add_authorities(answer.authorities);
+            reply.metadata.response_code = answer.metadata.response_code;
+        }
+        match encode(reply, self.limit) {
+            Decision::Answer(bytes) => Some(bytes),
+            _ => None,
+        }
+    }
 }
 
 /// Decides. `turn` counts questions: several addresses of a name take turns in being first.
 pub(crate) fn decide(
     question: &[u8],
-    records: &dyn Records,
+    zones: &dyn Zones,
     turn: usize,
     transport: Transport,
 ) -> Decision {
@@ -70,14 +112,146 @@ pub(crate) fn decide(
     if message.edns.as_ref().is_some_and(|edns| edns.version() > 0) {
         return encode(reply(&message, ResponseCode::BADVERS), limit);
     }
-    match known(query, records, turn) {
-        Some(answers) => {
-            let mut reply = reply(&message, ResponseCode::NoError);
-            reply.add_answers(answers);
+    let name = query.name().to_ascii().to_ascii_lowercase();
+    let name = name.trim_end_matches('.');
+    let found = match query.query_class() {
+        DNSClass::IN => zones.find(name, kind(query.query_type())),
+        _ => Found::Elsewhere,
+    };
+    match found {
+        Found::Elsewhere => Decision::Forward(Forward {
+            limit,
+            name: name.to_owned(),
+            key: CacheKey::of(&message, name),
+        }),
+        Found::Nothing { exists, authority } => {
+            let reply = nothing(&message, query, name, exists, authority);
             encode(reply, limit)
         }
-        None => Decision::Forward { limit },
+        Found::Entries {
+            answers,
+            additional,
+        } => entries(&message, query, (answers, additional), turn, limit),
     }
+}
+
+fn kind(of: RecordType) -> Kind {
+    match of {
+        RecordType::A => Kind::A,
+        RecordType::AAAA => Kind::Aaaa,
+        RecordType::CNAME => Kind::Cname,
+        RecordType::PTR => Kind::Ptr,
+        RecordType::SRV => Kind::Srv,
+        RecordType::TXT => Kind::Txt,
+        RecordType::NS => Kind::Ns,
+        RecordType::ANY => Kind::Any,
+        _ => Kind::Other,
+    }
+}
+
+/// An answer that the name, or what was asked of it, is not there.
+fn nothing(
+    message: &Message,
+    query: &Query,
+    name: &str,
+    exists: bool,
+    authority: Option<Authority>,
+) -> Message {
+    let code = match exists {
+        true => ResponseCode::NoError,
+        false => ResponseCode::NXDomain,
+    };
+    let mut reply = reply(message, code);
+    let Some(authority) = authority else {
+        return reply;
+    };
+    reply.metadata.authoritative = true;
+    let is_apex = name == authority.zone;
+    if let Some(record) = start_of_authority(&authority) {
+        let asked = matches!(query.query_type(), RecordType::SOA | RecordType::ANY);
+        match is_apex && asked {
+            true => reply.add_answer(record),
+            false => reply.add_authority(record),
+        };
+    }
+    reply
+}
+
+/// RFC 1035, section 3.3.13.
+fn start_of_authority(authority: &Authority) -> Option<Record> {
+    let named = |prefix: &str| fully(&format!("{prefix}{}", authority.zone));
+    let ttl = authority.negative_ttl_s;
+    let data = SOA::new(
+        named("ns.dns.")?,
+        named("hostmaster.")?,
+        authority.serial,
+        7200,
+        1800,
+        86400,
+        ttl,
+    );
+    Some(Record::from_rdata(named("")?, ttl, RData::SOA(data)))
+}
+
+fn entries(
+    message: &Message,
+    query: &Query,
+    (mut answers, additional): (Vec<Entry>, Vec<Entry>),
+    turn: usize,
+    limit: usize,
+) -> Decision {
+    let mut reply = reply(message, ResponseCode::NoError);
+    reply.metadata.authoritative = answers.iter().all(|entry| entry.is_authoritative);
+    if !answers.is_empty() {
+        let first = turn % answers.len();
+        answers.rotate_left(first);
+    }
+    let alias = match answers.as_slice() {
+        [entry] => match &entry.data {
+            Data::Alias(target) if query.query_type() != RecordType::CNAME => fully(target),
+            _ => None,
+        },
+        _ => None,
+    };
+    reply.add_answers(answers.iter().filter_map(|entry| record(query, entry)));
+    reply.add_additionals(additional.iter().filter_map(|entry| record(query, entry)));
+    match alias {
+        Some(target) => Decision::Follow(Box::new(Alias {
+            reply,
+            limit,
+            target,
+        })),
+        None => encode(reply, limit),
+    }
+}
+
+fn fully(name: &str) -> Option<Name> {
+    let mut name = Name::from_str_relaxed(name).ok()?;
+    name.set_fqdn(true);
+    Some(name)
+}
+
+/// `None` where a name in it is none.
+fn record(query: &Query, entry: &Entry) -> Option<Record> {
+    let name = match &entry.name {
+        Some(name) => fully(name)?,
+        None => query.name().clone(),
+    };
+    let data = match &entry.data {
+        Data::Address(IpAddr::V4(v4)) => RData::A(A(*v4)),
+        Data::Address(IpAddr::V6(v6)) => RData::AAAA(AAAA(*v6)),
+        Data::Alias(target) => RData::CNAME(CNAME(fully(target)?)),
+        Data::Pointer(target) => RData::PTR(PTR(fully(target)?)),
+        Data::NameServer(target) => RData::NS(NS(fully(target)?)),
+        Data::Text(text) => RData::TXT(TXT::new(vec![text.clone()])),
+        Data::Service {
+            priority,
+            weight,
+            port,
+            target,
+        } => RData::SRV(SRV::new(*priority, *weight, *port, fully(target)?)),
+    };
+    Some(Record::from_rdata(name, entry.ttl_s, data))
 }
 
 fn limit(message: &Message, transport: Transport) -> usize {
@@ -91,50 +265,6 @@ fn limit(message: &Message, transport: Transport) -> usize {
             announced.clamp(DATAGRAM_BYTES_PLAIN, DATAGRAM_BYTES_MAX)
         }
     }
-}
-
-/// Records for a question that is ours, `None` for one that is not.
-fn known(query: &Query, records: &dyn Records, turn: usize) -> Option<Vec<Record>> {
-    if query.query_class() != DNSClass::IN {
-        return None;
-    }
-    if query.query_type() == RecordType::PTR {
-        return reversed(query, records);
-    }
-    let name = query.name().to_ascii().to_ascii_lowercase();
-    let mut addresses = records.lookup(name.trim_end_matches('.'))?;
-    let kind = query.query_type();
-    addresses.retain(|address| match address {
-        IpAddr::V4(_) => matches!(kind, RecordType::A | RecordType::ANY),
-        IpAddr::V6(_) => matches!(kind, RecordType::AAAA | RecordType::ANY),
-    });
-    if !addresses.is_empty() {
-        let first = turn % addresses.len();
-        addresses.rotate_left(first);
-    }
-    let record = |address| {
-        let data = match address {
-            IpAddr::V4(v4) => RData::A(A(v4)),
-            IpAddr::V6(v6) => RData::AAAA(AAAA(v6)),
-        };
-        Record::from_rdata(query.name().clone(), TTL_SECONDS, data)
-    };
-    Some(addresses.into_iter().map(record).collect())
-}
-
-fn reversed(query: &Query, records: &dyn Records) -> Option<Vec<Record>> {
-    let network = query.name().parse_arpa_name().ok()?;
-    let is_one_address = network.prefix_len() == network.max_prefix_len();
-    let name = is_one_address
-        .then(|| records.reverse(network.addr()))
-        .flatten()?;
-    let mut name = Name::from_str_relaxed(&name).ok()?;
-    name.set_fqdn(true);
-    Some(vec![Record::from_rdata(
-        query.name().clone(),
-        TTL_SECONDS,
-        RData::PTR(PTR(name)),
-    )])
 }
 
 fn reply(message: &Message, code: ResponseCode) -> Message {
@@ -152,11 +282,13 @@ fn reply(message: &Message, code: ResponseCode) -> Message {
 }
 
 /// Leaves out answers until it fits, and says so in the header.
-fn encode(mut reply: Message, limit: usize) -> Decision {
+pub(crate) fn encode(mut reply: Message, limit: usize) -> Decision {
     debug_assert_eq!(reply.metadata.message_type, MessageType::Response);
     loop {
         match reply.to_vec() {
             Ok(bytes) if bytes.len() <= limit => return Decision::Answer(bytes),
+            // What nobody asked for goes first.
+            _ if !reply.additionals.is_empty() => reply.additionals.clear(),
             // Too long for the limit, or for any message.
             _ if !reply.answers.is_empty() => {
                 reply.metadata.truncation = true;
@@ -222,8 +354,14 @@ mod tests {
     use std::net::{Ipv4Addr, Ipv6Addr};
 
     use super::*;
+    use crate::Records;
+    use crate::plain::Plain;
 
     struct Book;
+
+    fn zones() -> Plain {
+        Plain::new(std::sync::Arc::new(Book), Vec::new())
+    }
 
     impl Records for Book {
         fn lookup(&self, name: &str) -> Option<Vec<IpAddr>> {
@@ -256,10 +394,10 @@ mod tests {
     }
 
     fn asked(message: &Message, turn: usize, transport: Transport) -> Option<Message> {
-        match decide(&message.to_vec().unwrap(), &Book, turn, transport) {
+        match decide(&message.to_vec().unwrap(), &zones(), turn, transport) {
             Decision::Answer(bytes) => Some(Message::from_vec(&bytes).unwrap()),
-            Decision::Forward { .. } => None,
-            Decision::Ignore => panic!("ignored"),
+            Decision::Forward(_) => None,
+            Decision::Ignore | Decision::Follow(_) => panic!("not answered"),
         }
     }
 
@@ -353,7 +491,7 @@ mod tests {
     #[test]
     fn bad_questions_get_the_code_that_says_so() {
         let bytes = question("db", RecordType::A).to_vec().unwrap();
-        let code = |bytes: &[u8]| match decide(bytes, &Book, 0, Transport::Datagram) {
+        let code = |bytes: &[u8]| match decide(bytes, &zones(), 0, Transport::Datagram) {
             Decision::Answer(reply) => {
                 assert_eq!(reply[..2], bytes[..2]);
                 assert!(reply[2] & 0x80 != 0);
@@ -383,7 +521,7 @@ mod tests {
     proptest::proptest! {
         #[test]
         fn nothing_makes_it_panic(bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..600)) {
-            decide(&bytes, &Book, 1, Transport::Datagram);
+            decide(&bytes, &zones(), 1, Transport::Datagram);
             failure(&bytes, ResponseCode::ServFail);
             question_end(&bytes);
         }
@@ -402,7 +540,7 @@ mod tests {
                     *byte = value;
                 }
             }
-            if let Decision::Answer(reply) = decide(&bytes, &Book, 1, Transport::Datagram) {
+            if let Decision::Answer(reply) = decide(&bytes, &zones(), 1, Transport::Datagram) {
                 assert!(reply.len() <= DATAGRAM_BYTES_MAX);
                 assert_eq!(reply[..2], bytes[..2]);
             }

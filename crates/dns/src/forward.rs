@@ -5,7 +5,6 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
-use hickory_proto::op::ResponseCode;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UdpSocket};
 use tokio::time::timeout;
@@ -17,36 +16,41 @@ const ATTEMPT: Duration = Duration::from_secs(2);
 /// Servers asked for one question; resolv.conf(5) has the same limit.
 const ATTEMPTS_MAX: usize = 3;
 
-/// The answer of the first server that has one. A server's failure is passed on only if no other does better.
+/// The answer of the first server that has one, with the ID of another question. A server's failure is passed on
+/// only if no other does better; `None` where all are silent.
 pub(crate) async fn ask(
     question: &[u8],
     upstreams: &[SocketAddr],
     transport: Transport,
-    limit: usize,
-) -> Vec<u8> {
-    if upstreams.is_empty() {
-        // Nobody else knows more than we do.
-        return answer::failure(question, ResponseCode::NXDomain);
-    }
+) -> Option<Vec<u8>> {
     let mut last = None;
     for upstream in upstreams.iter().take(ATTEMPTS_MAX) {
         let attempt = async {
             match transport {
-                Transport::Datagram => by_datagram(question, *upstream).await,
+                Transport::Datagram => by_datagram_or_stream(question, *upstream).await,
                 Transport::Stream => by_stream(question, *upstream).await,
             }
         };
         match timeout(ATTEMPT, attempt).await {
             Ok(Ok(reply)) if is_failure(&reply) => last = Some(reply),
-            Ok(Ok(reply)) => return fit(question, reply, limit),
+            Ok(Ok(reply)) => return Some(reply),
             Ok(Err(error)) => tracing::debug!(%upstream, %error, "upstream DNS server"),
             Err(_) => tracing::debug!(%upstream, "upstream DNS server is silent"),
         }
     }
-    last.map_or_else(
-        || answer::failure(question, ResponseCode::ServFail),
-        |reply| fit(question, reply, limit),
-    )
+    last
+}
+
+/// What is cut in a datagram is asked for again by a stream; if that fails, the client may try itself.
+async fn by_datagram_or_stream(question: &[u8], upstream: SocketAddr) -> io::Result<Vec<u8>> {
+    const TRUNCATED: u8 = 0x02;
+    let reply = by_datagram(question, upstream).await?;
+    if reply.get(2).is_some_and(|flags| flags & TRUNCATED != 0)
+        && let Ok(whole) = by_stream(question, upstream).await
+    {
+        return Ok(whole);
+    }
+    Ok(reply)
 }
 
 /// SERVFAIL, NOTIMP or REFUSED: another server may do better.
@@ -56,7 +60,8 @@ fn is_failure(reply: &[u8]) -> bool {
         .is_some_and(|flags| matches!(flags & 0x0f, 2 | 4 | 5))
 }
 
-fn fit(question: &[u8], mut reply: Vec<u8>, limit: usize) -> Vec<u8> {
+/// The answer for this question's client: with its ID, and cut where it is too long.
+pub(crate) fn fit(question: &[u8], mut reply: Vec<u8>, limit: usize) -> Vec<u8> {
     if reply.len() > limit {
         return answer::truncated(question);
     }

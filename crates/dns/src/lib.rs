@@ -2,7 +2,9 @@
 #![forbid(unsafe_code)]
 
 mod answer;
+mod cache;
 mod forward;
+mod plain;
 mod serve;
 
 use std::net::{IpAddr, SocketAddr};
@@ -14,6 +16,110 @@ pub trait Records: Send + Sync + 'static {
     fn lookup(&self, name: &str) -> Option<Vec<IpAddr>>;
     /// Name of an address; `None`: not ours.
     fn reverse(&self, address: IpAddr) -> Option<String>;
+}
+
+/// Kinds of records that are asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum Kind {
+    A,
+    Aaaa,
+    Cname,
+    Ptr,
+    Srv,
+    Txt,
+    Ns,
+    /// Whatever there is.
+    Any,
+    /// None of these.
+    Other,
+}
+
+/// What a record says. Names are without a trailing dot.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Data {
+    /// A or AAAA.
+    Address(IpAddr),
+    /// CNAME: as the only answer it is followed.
+    Alias(String),
+    /// PTR.
+    Pointer(String),
+    /// NS.
+    NameServer(String),
+    /// TXT.
+    Text(String),
+    /// SRV (RFC 2782).
+    Service {
+        /// Lower comes first.
+        priority: u16,
+        /// Share among those of one priority.
+        weight: u16,
+        /// The port.
+        port: u16,
+        /// The name of the host.
+        target: String,
+    },
+}
+
+/// A record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// Whose it is; `None`: of the name that was asked for.
+    pub name: Option<String>,
+    /// How long others may remember it, in seconds.
+    pub ttl_s: u32,
+    /// What it says.
+    pub data: Data,
+    /// Whether the server is the authority of it.
+    pub is_authoritative: bool,
+}
+
+/// Who says that something is not there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Authority {
+    /// The zone.
+    pub zone: String,
+    /// Version of the zone.
+    pub serial: u32,
+    /// How long others may remember that there is none, in seconds.
+    pub negative_ttl_s: u32,
+}
+
+/// What zones know about a name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Found {
+    /// It is in none of them: to be asked upstream.
+    Elsewhere,
+    /// No such records (the name exists), or no such name.
+    Nothing {
+        /// Whether the name has other records, or names below it.
+        exists: bool,
+        /// The zone it would be in.
+        authority: Option<Authority>,
+    },
+    /// These.
+    Entries {
+        /// What was asked for; they take turns in being first.
+        answers: Vec<Entry>,
+        /// What the client will ask for next.
+        additional: Vec<Entry>,
+    },
+}
+
+/// Whole zones that the server is the authority of, and whom to ask about all others.
+pub trait Zones: Send + Sync + 'static {
+    /// Records of a kind of `name` (lower case, no trailing dot).
+    fn find(&self, name: &str, kind: Kind) -> Found;
+    /// Servers to ask about a name that is in no zone, in order. None: such names don't exist.
+    fn upstreams(&self, name: &str) -> Vec<SocketAddr>;
+}
+
+/// The address that a name below `in-addr.arpa` or `ip6.arpa` stands for, if it stands for one whole address.
+pub fn reverse_address(name: &str) -> Option<IpAddr> {
+    let mut name = hickory_proto::rr::Name::from_ascii(name).ok()?;
+    name.set_fqdn(true);
+    let network = name.parse_arpa_name().ok()?;
+    (network.prefix_len() == network.max_prefix_len()).then(|| network.addr())
 }
 
 /// What can go wrong when serving.
@@ -46,11 +152,35 @@ impl Server {
         records: Arc<dyn Records>,
         upstreams: Vec<SocketAddr>,
     ) -> Result<Server, Error> {
+        let zones = Arc::new(plain::Plain::new(records, upstreams));
+        Server::begin(udp, tcp, serve::Resolver::new(zones, false))
+    }
+
+    /// The same for whole zones. Answers of upstream servers are remembered.
+    ///
+    /// # Errors
+    /// If the sockets can't be used without blocking.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime.
+    pub fn start_zones(
+        udp: std::net::UdpSocket,
+        tcp: std::net::TcpListener,
+        zones: Arc<dyn Zones>,
+    ) -> Result<Server, Error> {
+        Server::begin(udp, tcp, serve::Resolver::new(zones, true))
+    }
+
+    fn begin(
+        udp: std::net::UdpSocket,
+        tcp: std::net::TcpListener,
+        resolver: serve::Resolver,
+    ) -> Result<Server, Error> {
         udp.set_nonblocking(true)?;
         tcp.set_nonblocking(true)?;
         let udp = tokio::net::UdpSocket::from_std(udp)?;
         let tcp = tokio::net::TcpListener::from_std(tcp)?;
-        let resolver = Arc::new(serve::Resolver::new(records, upstreams));
+        let resolver = Arc::new(resolver);
         let by_datagram = tokio::spawn(serve::datagrams(udp, Arc::clone(&resolver)));
         let by_stream = tokio::spawn(serve::connections(tcp, resolver));
         Ok(Server {

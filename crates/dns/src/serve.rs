@@ -12,8 +12,9 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use crate::answer::{self, DATAGRAM_BYTES_MAX, Decision, Transport};
-use crate::{Records, forward};
+use crate::answer::{self, Alias, DATAGRAM_BYTES_MAX, Decision, Forward, Transport};
+use crate::cache::Cache;
+use crate::{Zones, forward};
 
 /// Questions that may be upstream at once.
 const FORWARDED_MAX: usize = 1024;
@@ -24,28 +25,101 @@ const IDLE: Duration = Duration::from_secs(10);
 /// How long to leave clients waiting when the kernel gives nothing (no descriptors or memory are left).
 const BREATH: Duration = Duration::from_millis(100);
 
+/// Aliases followed for one question.
+const ALIASES_MAX: usize = 8;
+
 /// What both loops need.
 pub(crate) struct Resolver {
-    records: Arc<dyn Records>,
-    upstreams: Vec<SocketAddr>,
+    zones: Arc<dyn Zones>,
     turn: AtomicUsize,
     forwarded: Arc<Semaphore>,
+    /// None: every question is asked again, as containers on a network expect.
+    cache: Option<Cache>,
 }
 
 impl Resolver {
-    pub(crate) fn new(records: Arc<dyn Records>, upstreams: Vec<SocketAddr>) -> Resolver {
-        let forwarded = Arc::new(Semaphore::new(FORWARDED_MAX));
+    pub(crate) fn new(zones: Arc<dyn Zones>, remembers: bool) -> Resolver {
         Resolver {
-            records,
-            upstreams,
+            zones,
             turn: AtomicUsize::new(0),
-            forwarded,
+            forwarded: Arc::new(Semaphore::new(FORWARDED_MAX)),
+            cache: remembers.then(Cache::default),
         }
     }
 
     fn decide(&self, question: &[u8], transport: Transport) -> Decision {
         let turn = self.turn.fetch_add(1, Ordering::Relaxed);
-        answer::decide(question, self.records.as_ref(), turn, transport)
+        let decision = answer::decide(question, self.zones.as_ref(), turn, transport);
+        match decision {
+            Decision::Forward(forward) => self
+                .remembered(question, &forward)
+                .map_or(Decision::Forward(forward), Decision::Answer),
+            decision => decision,
+        }
+    }
+
+    fn remembered(&self, question: &[u8], forward: &Forward) -> Option<Vec<u8>> {
+        let reply = self.cache.as_ref()?.get(&forward.key, question)?;
+        match answer::encode(reply, forward.limit) {
+            Decision::Answer(bytes) => Some(bytes),
+            _ => None,
+        }
+    }
+
+    /// Does what needs to wait for others.
+    async fn finish(
+        &self,
+        question: &[u8],
+        decision: Decision,
+        transport: Transport,
+    ) -> Option<Vec<u8>> {
+        match decision {
+            Decision::Ignore => None,
+            Decision::Answer(reply) => Some(reply),
+            Decision::Forward(to) => Some(self.forward(question, &to, transport).await),
+            Decision::Follow(alias) => self.follow(alias).await,
+        }
+    }
+
+    async fn forward(&self, question: &[u8], to: &Forward, transport: Transport) -> Vec<u8> {
+        let upstreams = self.zones.upstreams(&to.name);
+        if upstreams.is_empty() {
+            // Nobody else knows more than we do.
+            return answer::failure(question, ResponseCode::NXDomain);
+        }
+        match forward::ask(question, &upstreams, transport).await {
+            Some(reply) => {
+                if let Some(cache) = &self.cache {
+                    cache.put(&to.key, &reply);
+                }
+                forward::fit(question, reply, to.limit)
+            }
+            None => answer::failure(question, ResponseCode::ServFail),
+        }
+    }
+
+    /// The answer with what its alias stands for, and that alias, and so on.
+    async fn follow(&self, alias: Box<Alias>) -> Option<Vec<u8>> {
+        let mut aliases = vec![alias];
+        let mut answer = None;
+        while let Some(question) = aliases.last().and_then(|alias| alias.question()) {
+            match self.decide(&question, Transport::Stream) {
+                Decision::Follow(next) if aliases.len() < ALIASES_MAX => {
+                    aliases.push(next);
+                    continue;
+                }
+                Decision::Answer(reply) => answer = Some(reply),
+                Decision::Forward(to) => {
+                    answer = Some(self.forward(&question, &to, Transport::Datagram).await);
+                }
+                Decision::Follow(_) | Decision::Ignore => {}
+            }
+            break;
+        }
+        while let Some(alias) = aliases.pop() {
+            answer = alias.complete(answer.as_deref());
+        }
+        answer
     }
 }
 
@@ -68,7 +142,7 @@ pub(crate) async fn datagrams(socket: UdpSocket, resolver: Arc<Resolver>) {
         match resolver.decide(question, Transport::Datagram) {
             Decision::Ignore => {}
             Decision::Answer(reply) => send(&socket, &reply, client).await,
-            Decision::Forward { limit } => {
+            decision => {
                 let Ok(permit) = Arc::clone(&resolver.forwarded).try_acquire_owned() else {
                     send(
                         &socket,
@@ -84,10 +158,10 @@ pub(crate) async fn datagrams(socket: UdpSocket, resolver: Arc<Resolver>) {
                     question.to_vec(),
                 );
                 under_way.spawn(async move {
-                    let reply =
-                        forward::ask(&question, &resolver.upstreams, Transport::Datagram, limit)
-                            .await;
-                    send(&socket, &reply, client).await;
+                    let finished = resolver.finish(&question, decision, Transport::Datagram);
+                    if let Some(reply) = finished.await {
+                        send(&socket, &reply, client).await;
+                    }
                     drop(permit);
                 });
             }
@@ -133,11 +207,15 @@ async fn connection(mut stream: TcpStream, resolver: &Resolver) {
         let reply = match resolver.decide(&question, Transport::Stream) {
             Decision::Ignore => return,
             Decision::Answer(reply) => reply,
-            Decision::Forward { limit } => {
+            decision => {
                 let Ok(_permit) = resolver.forwarded.acquire().await else {
                     return;
                 };
-                forward::ask(&question, &resolver.upstreams, Transport::Stream, limit).await
+                let finished = resolver.finish(&question, decision, Transport::Stream);
+                let Some(reply) = finished.await else {
+                    return;
+                };
+                reply
             }
         };
         if !matches!(

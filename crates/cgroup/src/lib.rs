@@ -59,6 +59,10 @@ pub type Result<T> = std::result::Result<T, Error>;
 
 /// One control group: on version 1 a folder in each hierarchy, on version 2 one folder.
 pub trait Cgroup: Send + Sync + std::fmt::Debug {
+    /// Makes what [`prepare`] has left for later; removes what it made if a step fails.
+    fn complete(&self) -> Result<()> {
+        Ok(())
+    }
     /// Applies limits (runtime-spec, "Linux control groups"). Absent fields stay as they are.
     fn apply(&self, resources: &LinuxResources) -> Result<()>;
     /// Moves a process (and, on version 1, its threads) into the group.
@@ -117,10 +121,21 @@ pub fn controllers() -> Result<Vec<String>> {
 /// Makes (or opens, if it exists) the group at `path`, an absolute path below the controllers' roots such
 /// as `/docker/<id>`. Removes what it made if a step fails.
 pub fn create(path: &str) -> Result<Box<dyn Cgroup>> {
+    let group = prepare(path)?;
+    if let Err(error) = group.complete() {
+        let _ = group.delete();
+        return Err(error);
+    }
+    Ok(group)
+}
+
+/// As [`create`], but makes only what [`Cgroup::clone_target`] needs: the folders of version 1, one for each hierarchy,
+/// take a while, in which a process that was cloned already can do something else. [`Cgroup::complete`] makes them.
+pub fn prepare(path: &str) -> Result<Box<dyn Cgroup>> {
     check_path(path)?;
     Ok(match hierarchy::layout()? {
         hierarchy::Layout::V1(hierarchies, unified) => {
-            Box::new(v1::Group::create(hierarchies, unified.as_deref(), path)?)
+            Box::new(v1::Group::prepare(hierarchies, unified.as_deref(), path)?)
         }
         hierarchy::Layout::V2(root) => Box::new(v2::Group::create(root, path)?),
     })

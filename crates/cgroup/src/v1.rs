@@ -36,34 +36,14 @@ pub fn controllers(hierarchies: &[Hierarchy]) -> Vec<String> {
 }
 
 impl Group {
-    /// Makes the folders, or none of them.
-    pub fn create(
+    /// Makes the folder of version 2, if that is mounted; those of the hierarchies are left to [`Cgroup::complete`].
+    pub fn prepare(
         hierarchies: &'static [Hierarchy],
         unified: Option<&Path>,
         path: &str,
     ) -> Result<Group> {
-        let mut all_made = Vec::new();
         if let Some(root) = unified {
-            all_made = file::make_folders(root, path)?;
-        }
-        for hierarchy in hierarchies {
-            let made = file::make_folders(&hierarchy.mountpoint, path).and_then(|made| {
-                // A cpuset without CPUs and memory nodes takes no process.
-                if hierarchy.controllers.iter().any(|c| c == "cpuset")
-                    && let Some(last) = made.last()
-                {
-                    inherit_cpuset(last, &hierarchy.mountpoint)
-                        .inspect_err(|_| file::remove_made(&made))?;
-                }
-                Ok(made)
-            });
-            match made {
-                Ok(made) => all_made.extend(made),
-                Err(error) => {
-                    file::remove_made(&all_made);
-                    return Err(error);
-                }
-            }
+            file::make_folders(root, path)?;
         }
         Ok(Group::at(hierarchies, unified, path))
     }
@@ -166,6 +146,22 @@ impl Group {
     }
 }
 
+/// Makes the folder of one hierarchy; gives those that were not there before.
+fn make_folder(hierarchy: &Hierarchy, folder: &Path) -> Result<Vec<PathBuf>> {
+    let inside = folder
+        .strip_prefix(&hierarchy.mountpoint)
+        .unwrap_or(folder)
+        .to_string_lossy();
+    let made = file::make_folders(&hierarchy.mountpoint, &inside)?;
+    // A cpuset without CPUs and memory nodes takes no process.
+    if hierarchy.controllers.iter().any(|c| c == "cpuset")
+        && let Some(last) = made.last()
+    {
+        inherit_cpuset(last, &hierarchy.mountpoint).inspect_err(|_| file::remove_made(&made))?;
+    }
+    Ok(made)
+}
+
 /// New cpusets are empty; they take over what their parent has, which may have to take it over itself: somebody else may
 /// have made it and left it empty.
 fn inherit_cpuset(folder: &Path, root: &Path) -> Result<()> {
@@ -185,6 +181,20 @@ fn inherit_cpuset(folder: &Path, root: &Path) -> Result<()> {
 }
 
 impl Cgroup for Group {
+    fn complete(&self) -> Result<()> {
+        let mut all_made = Vec::new();
+        for (hierarchy, folder) in &self.folders {
+            match make_folder(hierarchy, folder) {
+                Ok(made) => all_made.extend(made),
+                Err(error) => {
+                    file::remove_made(&all_made);
+                    return Err(error);
+                }
+            }
+        }
+        Ok(())
+    }
+
     fn apply(&self, resources: &LinuxResources) -> Result<()> {
         if resources.unified().as_ref().is_some_and(|u| !u.is_empty()) {
             return Err(Error::Unsupported(

@@ -28,7 +28,12 @@ pub fn create(request: CreateRequest<'_>) -> Result<Created> {
     let mut plan = Plan::new(request.spec, request.netns)?;
     let mounts = HostMounts::of(&request, &plan)?;
     let sources = Sources::open(request.spec, request.bundle, &plan)?;
-    let cgroup = OwnedCgroup::create(request.spec, request.id)?;
+    let overlap = crate::has_root() && plan.keeps_view();
+    let cgroup = if overlap {
+        OwnedCgroup::prepare(request.spec, request.id)?
+    } else {
+        OwnedCgroup::create(request.spec, request.id)?
+    };
     let (channel, theirs) = Channel::pair().map_err(Error::system("make a socket pair"))?;
     // Before the helper changes its copy of the plan.
     let foreign = plan.is_private(namespace::USER);
@@ -44,6 +49,7 @@ pub fn create(request: CreateRequest<'_>) -> Result<Created> {
                 plan: &plan,
                 channel,
                 cgroup: cgroup.group(),
+                overlap,
                 sources: &sources,
             })
         }
@@ -53,6 +59,11 @@ pub fn create(request: CreateRequest<'_>) -> Result<Created> {
     let mut init = Init(Some(pidfd));
     if foreign {
         prepare_foreign(&request, &plan, cgroup.group(), pid)?;
+    }
+    if overlap {
+        cgroup.complete(request.spec, request.id)?;
+    }
+    if foreign || overlap {
         channel
             .send(&Message::Prepared, &[])
             .map_err(Error::system("talk to the container"))?;
@@ -293,30 +304,48 @@ pub(crate) fn remove_shared_mounts(spec: &Spec, bundle: &Path) {
 struct OwnedCgroup(Option<Box<dyn Cgroup>>);
 
 impl OwnedCgroup {
+    /// The whole group, limits included.
     fn create(spec: &Spec, id: &str) -> Result<OwnedCgroup> {
         let path = cgroup_path(spec, id);
-        let resources = spec
-            .linux()
-            .as_ref()
-            .and_then(|linux| linux.resources().as_ref());
         let group = match wharf_cgroup::create(&path) {
             // An ordinary user to whom no group was given does without, unless limits are asked for.
-            Err(error) if !crate::has_root() && error.is_denied() && !limits(resources) => {
+            Err(error) if !crate::has_root() && error.is_denied() && !limits(resources(spec)) => {
                 return Ok(OwnedCgroup(Some(wharf_cgroup::absent())));
             }
-            other => other.map_err(|source| Error::Cgroup {
-                path: path.clone(),
-                source,
-            })?,
+            other => other.map_err(|source| Error::Cgroup { path, source })?,
         };
         let owned = OwnedCgroup(Some(group));
-        if let Some(resources) = resources {
-            owned
-                .group()
-                .apply(&device_rules::enforceable(resources))
-                .map_err(|source| Error::Cgroup { path, source })?;
-        }
+        owned.limit(spec, id)?;
         Ok(owned)
+    }
+
+    /// What the clone needs of it; [`OwnedCgroup::complete`] does the rest while the child makes its mounts.
+    fn prepare(spec: &Spec, id: &str) -> Result<OwnedCgroup> {
+        let path = cgroup_path(spec, id);
+        match wharf_cgroup::prepare(&path) {
+            Ok(group) => Ok(OwnedCgroup(Some(group))),
+            Err(source) => Err(Error::Cgroup { path, source }),
+        }
+    }
+
+    fn complete(&self, spec: &Spec, id: &str) -> Result<()> {
+        self.group().complete().map_err(|source| Error::Cgroup {
+            path: cgroup_path(spec, id),
+            source,
+        })?;
+        self.limit(spec, id)
+    }
+
+    fn limit(&self, spec: &Spec, id: &str) -> Result<()> {
+        let Some(resources) = resources(spec) else {
+            return Ok(());
+        };
+        self.group()
+            .apply(&device_rules::enforceable(resources))
+            .map_err(|source| Error::Cgroup {
+                path: cgroup_path(spec, id),
+                source,
+            })
     }
 
     fn group(&self) -> &dyn Cgroup {
@@ -332,6 +361,12 @@ impl OwnedCgroup {
             None => unreachable!("the group is taken out only here"),
         }
     }
+}
+
+fn resources(spec: &Spec) -> Option<&LinuxResources> {
+    spec.linux()
+        .as_ref()
+        .and_then(|linux| linux.resources().as_ref())
 }
 
 /// Whether anything but devices is limited.

@@ -109,6 +109,16 @@ impl Plan {
             || (bit == namespace::TIME && self.new_time)
     }
 
+    /// Whether the child sees users, mounts and control groups as its parent does until it changes that itself: then it
+    /// can join its control group at any time.
+    pub fn keeps_view(&self) -> bool {
+        let harmless = namespace::NETWORK | namespace::IPC | namespace::UTS;
+        self.create & namespace::USER == 0
+            && !self.needs_helper()
+            && self.joined == 0
+            && self.join.iter().all(|(bit, _)| *bit & harmless != 0)
+    }
+
     /// Joins what is to be joined; called in the child.
     pub fn join_all(&self) -> std::io::Result<()> {
         for (bit, file) in &self.join {

@@ -28,6 +28,8 @@ pub struct Child<'a> {
     pub plan: &'a Plan,
     pub channel: &'a Channel,
     pub cgroup: &'a dyn wharf_cgroup::Cgroup,
+    /// The group is made by the parent while this process makes its mounts; it is joined after those.
+    pub overlap: bool,
     pub sources: &'a Sources,
 }
 
@@ -94,17 +96,14 @@ impl Child<'_> {
             // The parent writes the mappings and moves us into the control group: we have no rights outside any more.
             self.expect_prepared()?;
             become_root_of_namespace()?;
-        } else {
-            self.cgroup
-                .join_self()
-                .map_err(|e| Failure::new(crate::cgroup_words(&e)))?;
+        } else if !self.overlap {
+            self.join_group()?;
         }
         self.plan
             .join_all()
             .map_err(failed("join the namespaces"))?;
-        if self.plan.new_cgroup {
-            wharf_sys::process::leave_namespaces(namespace::CGROUP)
-                .map_err(failed("make a cgroup namespace"))?;
+        if !self.overlap {
+            self.make_cgroup_namespace()?;
         }
         if self.plan.new_time {
             wharf_sys::process::leave_namespaces(namespace::TIME)
@@ -117,6 +116,27 @@ impl Child<'_> {
             wharf_sys::netns::bring_loopback_up().map_err(failed("bring lo up"))?;
         }
         Ok(())
+    }
+
+    fn join_group(&self) -> Step {
+        self.cgroup
+            .join_self()
+            .map_err(|e| Failure::new(crate::cgroup_words(&e)))
+    }
+
+    /// The control group, once the parent has made it, and the namespace that takes it as its root.
+    fn join_late(&self) -> Step {
+        self.expect_prepared()?;
+        self.join_group()?;
+        self.make_cgroup_namespace()
+    }
+
+    fn make_cgroup_namespace(&self) -> Step {
+        if !self.plan.new_cgroup {
+            return Ok(());
+        }
+        wharf_sys::process::leave_namespaces(namespace::CGROUP)
+            .map_err(failed("make a cgroup namespace"))
     }
 
     /// Asks the creator to do something, and waits until it is done.
@@ -165,9 +185,17 @@ impl Child<'_> {
                 .filter(|label| !label.is_empty()),
         };
         let mut read_only = Vec::new();
+        let mut outside = self.overlap;
         for (index, mount) in spec.mounts().iter().flatten().enumerate() {
+            let groups = matches!(mount.typ().as_deref(), Some("cgroup" | "cgroup2"));
+            if groups && std::mem::take(&mut outside) {
+                self.join_late()?;
+            }
             let source = self.sources.get(index);
             read_only.extend(mounts::mount(&context, mount, source)?);
+        }
+        if outside {
+            self.join_late()?;
         }
         if devices::wanted(spec) {
             let foreign = self.plan.create & namespace::USER != 0 || self.plan.in_joined_users;

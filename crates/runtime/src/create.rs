@@ -29,11 +29,7 @@ pub fn create(request: CreateRequest<'_>) -> Result<Created> {
     let mounts = HostMounts::of(&request, &plan)?;
     let sources = Sources::open(request.spec, request.bundle, &plan)?;
     let overlap = crate::has_root() && plan.keeps_view();
-    let cgroup = if overlap {
-        OwnedCgroup::prepare(request.spec, request.id)?
-    } else {
-        OwnedCgroup::create(request.spec, request.id)?
-    };
+    let cgroup = OwnedCgroup::begin(request.spec, request.id, overlap)?;
     let (channel, theirs) = Channel::pair().map_err(Error::system("make a socket pair"))?;
     // Before the helper changes its copy of the plan.
     let foreign = plan.is_private(namespace::USER);
@@ -57,13 +53,11 @@ pub fn create(request: CreateRequest<'_>) -> Result<Created> {
     };
     drop(theirs);
     let mut init = Init(Some(pidfd));
-    if foreign {
-        prepare_foreign(&request, &plan, cgroup.group(), pid)?;
-    }
-    if overlap {
-        cgroup.complete(request.spec, request.id)?;
-    }
     if foreign || overlap {
+        match foreign {
+            true => prepare_foreign(&request, &plan, cgroup.group(), pid)?,
+            false => cgroup.complete(request.spec, request.id)?,
+        }
         channel
             .send(&Message::Prepared, &[])
             .map_err(Error::system("talk to the container"))?;
@@ -304,6 +298,13 @@ pub(crate) fn remove_shared_mounts(spec: &Spec, bundle: &Path) {
 struct OwnedCgroup(Option<Box<dyn Cgroup>>);
 
 impl OwnedCgroup {
+    fn begin(spec: &Spec, id: &str, overlap: bool) -> Result<OwnedCgroup> {
+        match overlap {
+            true => OwnedCgroup::prepare(spec, id),
+            false => OwnedCgroup::create(spec, id),
+        }
+    }
+
     /// The whole group, limits included.
     fn create(spec: &Spec, id: &str) -> Result<OwnedCgroup> {
         let path = cgroup_path(spec, id);

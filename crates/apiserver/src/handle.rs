@@ -1,7 +1,7 @@
 //! A request's way through the server: who asks, what for, may they, and then to its verb.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, USER_AGENT};
 use http::{HeaderMap, Method};
@@ -34,6 +34,8 @@ pub struct Request<'a> {
     pub body: &'a [u8],
     /// Who the connection's certificate names.
     pub certificate: Option<&'a Arc<User>>,
+    /// A part of this process asks: it takes objects as they are.
+    pub inside: bool,
 }
 
 impl Request<'_> {
@@ -52,12 +54,31 @@ impl Request<'_> {
     }
 }
 
+/// Counts a request until it is answered, or given up by its client.
+struct UnderWay<'a> {
+    count: &'a AtomicU64,
+    before: u64,
+}
+
+impl<'a> UnderWay<'a> {
+    fn begin(count: &'a AtomicU64) -> Self {
+        let before = count.fetch_add(1, Ordering::Relaxed);
+        Self { count, before }
+    }
+}
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        self.count.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 /// Answers a request.
 pub async fn handle(api: &Arc<Api>, request: &Request<'_>) -> Reply {
     let query = Query::parse(request.query);
     let info = Info::read(request.method, request.path, &query);
-    let before = api.metrics.inflight.fetch_add(1, Ordering::Relaxed);
-    let answered = if before < INFLIGHT_MAX {
+    let under_way = UnderWay::begin(&api.metrics.inflight);
+    let answered = if under_way.before < INFLIGHT_MAX {
         answer(api, request, &info, query).await
     } else {
         Err(Status::too_many_requests(
@@ -72,7 +93,7 @@ pub async fn handle(api: &Arc<Api>, request: &Request<'_>) -> Reply {
             Reply::status(output, &status)
         }
     };
-    api.metrics.inflight.fetch_sub(1, Ordering::Relaxed);
+    drop(under_way);
     api.metrics.count(info.verb, &info.resource, reply.code);
     reply
 }

@@ -25,6 +25,7 @@ mod harness;
 mod https;
 mod info;
 mod kubeconfig;
+mod local;
 mod metrics;
 mod nonresource;
 mod object;

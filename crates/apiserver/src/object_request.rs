@@ -9,7 +9,7 @@ use crate::call::Call;
 use crate::handle::Request;
 use crate::info::Info;
 use crate::object::Record;
-use crate::output::{self, ACCEPTED, Output, Reply, Shape, list_meta};
+use crate::output::{self, ACCEPTED, Output, Payload, Reply, Shape, list_meta};
 use crate::verbs::{create, delete, get, list, patch, subresource, update, watch};
 
 /// Answers a request about a resource.
@@ -39,7 +39,7 @@ pub async fn answer(
     }
     match info.verb {
         "get" => one(call, output, 200, &get::get(call).await?),
-        "list" => listed(call, output).await,
+        "list" => listed(call, output, request.inside).await,
         "watch" => watched(call, output).await,
         "create" => {
             let value = call.read_object(request.body())?;
@@ -84,8 +84,16 @@ fn page_reply(call: &Call, output: Output, page: &list::Page) -> Reply {
     output::list(&call.kind, output, meta, &page.objects, include)
 }
 
-async fn listed(call: &Call, output: Output) -> Result<Reply, Status> {
+async fn listed(call: &Call, output: Output, inside: bool) -> Result<Reply, Status> {
     let page = list::list(call).await?;
+    if inside && output.is_plain() && call.kind.is_plain() {
+        return Ok(Reply {
+            code: 200,
+            content_type: "application/json",
+            headers: Vec::new(),
+            body: Payload::Objects(page),
+        });
+    }
     let narrows = ["limit", "continue", "labelSelector", "fieldSelector"];
     let whole = !narrows.iter().any(|option| call.query.has(option));
     if whole && output.is_plain() && call.kind.is_plain() {

@@ -130,6 +130,8 @@ pub struct Reply {
 pub enum Payload {
     /// Bytes of known length.
     Bytes(Bytes),
+    /// Objects as they are stored, for parts of this process.
+    Objects(crate::verbs::list::Page),
     /// Bytes as they come.
     Stream(futures_util::stream::BoxStream<'static, Bytes>),
 }
@@ -138,6 +140,7 @@ impl std::fmt::Debug for Payload {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Bytes(bytes) => write!(f, "{} bytes", bytes.len()),
+            Self::Objects(page) => write!(f, "{} objects", page.objects.len()),
             Self::Stream(_) => f.write_str("a stream"),
         }
     }

@@ -190,6 +190,7 @@ async fn respond(
                 headers: &parts.headers,
                 body: &body,
                 certificate,
+                inside: false,
             };
             match tokio::time::timeout(REQUEST_LIMIT, handle(api, &request)).await {
                 Ok(reply) => reply,
@@ -260,6 +261,8 @@ async fn to_response(api: &Arc<Api>, reply: Reply, gzip: bool) -> Answer {
             full(compress(bytes).await)
         }
         Payload::Bytes(bytes) => full(bytes),
+        // Made only for what asks from inside.
+        Payload::Objects(_) => full(Bytes::new()),
         Payload::Stream(stream) => {
             let counted = Counted::new(api.clone());
             let frames = stream.map(move |bytes| {

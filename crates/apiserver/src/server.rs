@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustls::ServerConfig;
+use sha2::{Digest, Sha256};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use wharf_store::{Embedded, Etcd, EtcdOptions, Options, Store};
@@ -18,6 +19,7 @@ use crate::authn::{Authenticator, MASTERS};
 use crate::cache::Caches;
 use crate::certificates::{Authority, Pair, Subject, lasting_key, write_file};
 use crate::dispatch::Follower;
+use crate::local::Local;
 use crate::registry::Registry;
 use crate::relay::{NodeTrust, Relay};
 use crate::{bootstrap, certificates, controllers, kubeconfig, seal, serve};
@@ -241,6 +243,63 @@ impl Server {
         &self.api
     }
 
+    /// The API for a part of this process that acts as this user: the same authorisation, admission and validation as
+    /// for a request from outside, without a connection. Works from the opening on, before and after [`Server::serve`].
+    pub fn local(&self, user: &str, groups: &[&str]) -> Arc<dyn wharf_client::Api> {
+        Arc::new(Local::new(self.api.clone(), user, groups))
+    }
+
+    /// The certificate, in PEM, of the authority that signs clients, nodes and this server.
+    pub fn authority(&self) -> &str {
+        &self.api.authority.pem
+    }
+
+    /// A client's certificate and key, in PEM: for a node `system:node:NAME` in `system:nodes`. Kept in the data root and
+    /// renewed when it is asked for again.
+    ///
+    /// # Errors
+    /// The files can't be read or written.
+    pub fn client_certificate(
+        &self,
+        user: &str,
+        groups: &[&str],
+    ) -> Result<(String, String), Error> {
+        let pair = self.client_pair(user, groups)?;
+        Ok((pair.certificate, pair.key))
+    }
+
+    fn client_pair(&self, user: &str, groups: &[&str]) -> Result<Pair, Error> {
+        let subject = Subject {
+            name: user.to_owned(),
+            organisations: groups.iter().map(|group| (*group).to_owned()).collect(),
+            hosts: Vec::new(),
+        };
+        // Another set of groups is another certificate.
+        let digest = Sha256::digest(format!("{user}\n{}", groups.join("\n")).as_bytes());
+        let file = format!("client-{}", hex::encode(&digest[..16]));
+        let keys = keys_folder(&self.config);
+        Ok(self.api.authority.keep(&keys, &file, &subject)?)
+    }
+
+    /// A kubeconfig of a client who is this user, for programs on this machine.
+    ///
+    /// # Errors
+    /// The certificate can't be made or kept.
+    pub fn kubeconfig_of(&self, user: &str, groups: &[&str]) -> Result<String, Error> {
+        let pair = self.client_pair(user, groups)?;
+        let authority = &self.api.authority.pem;
+        Ok(kubeconfig::write(&self.url(), authority, user, &pair))
+    }
+
+    /// The URL for clients on this machine.
+    pub fn url(&self) -> String {
+        let ip = match self.address.ip() {
+            ip if ip.is_unspecified() => IpAddr::from([127, 0, 0, 1]),
+            ip => ip,
+        };
+        format!("https://{}", SocketAddr::new(ip, self.address.port()))
+    }
+
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
@@ -288,12 +347,7 @@ impl Server {
         };
         let authority = &self.api.authority;
         let pair = authority.keep(&keys_folder(&self.config), "admin", &subject)?;
-        let ip = match self.address.ip() {
-            ip if ip.is_unspecified() => IpAddr::from([127, 0, 0, 1]),
-            ip => ip,
-        };
-        let url = format!("https://{}", SocketAddr::new(ip, self.address.port()));
-        let text = kubeconfig::write(&url, &authority.pem, "kubernetes-admin", &pair);
+        let text = kubeconfig::write(&self.url(), &authority.pem, "kubernetes-admin", &pair);
         write_file(&self.kubeconfig(), text.as_bytes(), 0o600)?;
         if let Some(path) = &self.config.kubeconfig_out {
             write_file(path, text.as_bytes(), 0o600)?;

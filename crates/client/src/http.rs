@@ -10,8 +10,8 @@ use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use crate::api::{
-    Answer, Api, Deletion, Error, ListRequest, Page, Patch, Query, Resource, Result, Target,
-    WatchEvent, WatchKind, WatchRequest, WatchStream,
+    Answer, Api, Deletion, Error, ListRequest, Page, Patch, Result, Target, WatchEvent, WatchKind,
+    WatchRequest, WatchStream,
 };
 
 /// No answer that is not a watch takes longer.
@@ -168,60 +168,6 @@ fn malformed<E: std::error::Error + Send + Sync + 'static>(
     }
 }
 
-/// `/api/v1/namespaces/NS/pods/NAME/status` and the like. Names come from objects and are escaped.
-fn path(resource: &Resource, namespace: &str, name: &str, subresource: &str) -> String {
-    let mut path = if resource.group.is_empty() {
-        format!("/api/{}", resource.version)
-    } else {
-        format!("/apis/{}/{}", resource.group, resource.version)
-    };
-    if !namespace.is_empty() {
-        path.push_str("/namespaces/");
-        path.push_str(&escape(namespace));
-    }
-    for part in [&*resource.plural, name, subresource] {
-        if !part.is_empty() {
-            path.push('/');
-            path.push_str(&escape(part));
-        }
-    }
-    path
-}
-
-fn escape(part: &str) -> String {
-    let mut out = String::with_capacity(part.len());
-    for byte in part.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-._~:".contains(&byte) {
-            out.push(char::from(byte));
-        } else {
-            out.push_str(&format!("%{byte:02X}"));
-        }
-    }
-    out
-}
-
-fn of_target(target: &Target) -> String {
-    path(
-        &target.resource,
-        &target.namespace,
-        &target.name,
-        &target.subresource,
-    )
-}
-
-fn of_query(query: &Query) -> (String, Vec<(&'static str, String)>) {
-    let mut parameters = Vec::new();
-    for (key, value) in [
-        ("labelSelector", &query.label_selector),
-        ("fieldSelector", &query.field_selector),
-    ] {
-        if !value.is_empty() {
-            parameters.push((key, value.clone()));
-        }
-    }
-    (path(&query.resource, &query.namespace, "", ""), parameters)
-}
-
 #[derive(Deserialize)]
 struct List<'a> {
     #[serde(default)]
@@ -294,7 +240,7 @@ fn events(response: Response) -> WatchStream {
 impl Api for Http {
     fn list(&self, request: ListRequest) -> Answer<'_, Page> {
         Box::pin(async move {
-            let (path, mut parameters) = of_query(&request.query);
+            let (path, mut parameters) = (request.query.path(), request.query.parameters());
             if request.limit > 0 {
                 parameters.push(("limit", request.limit.to_string()));
             }
@@ -320,7 +266,7 @@ impl Api for Http {
 
     fn watch(&self, request: WatchRequest) -> Answer<'_, WatchStream> {
         Box::pin(async move {
-            let (path, mut parameters) = of_query(&request.query);
+            let (path, mut parameters) = (request.query.path(), request.query.parameters());
             parameters.push(("watch", "true".to_owned()));
             parameters.push(("allowWatchBookmarks", "true".to_owned()));
             parameters.push(("resourceVersion", request.resource_version));
@@ -331,78 +277,39 @@ impl Api for Http {
 
     fn get(&self, target: Target) -> Answer<'_, Value> {
         Box::pin(async move {
-            self.json(self.request(Method::GET, &of_target(&target), &[]))
+            self.json(self.request(Method::GET, &target.path(), &[]))
                 .await
         })
     }
 
     fn create(&self, target: Target, object: Value) -> Answer<'_, Value> {
-        let sending = self.request(Method::POST, &of_target(&target), &[]);
+        let sending = self.request(Method::POST, &target.path(), &[]);
         Box::pin(async move { self.json(sending.body("application/json", &object)).await })
     }
 
     fn update(&self, target: Target, object: Value) -> Answer<'_, Value> {
-        let sending = self.request(Method::PUT, &of_target(&target), &[]);
+        let sending = self.request(Method::PUT, &target.path(), &[]);
         Box::pin(async move { self.json(sending.body("application/json", &object)).await })
     }
 
     fn patch(&self, target: Target, patch: Patch) -> Answer<'_, Value> {
-        let (content_type, body, parameters) = match patch {
-            Patch::Merge(body) => ("application/merge-patch+json", body, Vec::new()),
-            Patch::Json(body) => ("application/json-patch+json", body, Vec::new()),
-            Patch::Strategic(body) => ("application/strategic-merge-patch+json", body, Vec::new()),
-            Patch::Apply {
-                manager,
-                force,
-                object,
-            } => (
-                "application/apply-patch+yaml",
-                object,
-                vec![("fieldManager", manager), ("force", force.to_string())],
-            ),
-        };
-        let sending = self.request(Method::PATCH, &of_target(&target), &parameters);
+        let (content_type, body, parameters) = patch.wire();
+        let sending = self.request(Method::PATCH, &target.path(), &parameters);
         Box::pin(async move { self.json(sending.body(content_type, &body)).await })
     }
 
     fn delete(&self, target: Target, deletion: Deletion) -> Answer<'_, Value> {
-        let mut options = json!({"apiVersion": "v1", "kind": "DeleteOptions"});
-        if let Some(seconds) = deletion.grace_seconds {
-            options["gracePeriodSeconds"] = json!(seconds);
-        }
-        if let Some(uid) = deletion.uid {
-            options["preconditions"] = json!({"uid": uid});
-        }
-        if let Some(policy) = deletion.propagation {
-            options["propagationPolicy"] = json!(policy);
-        }
-        let sending = self.request(Method::DELETE, &of_target(&target), &[]);
-        Box::pin(async move { self.json(sending.body("application/json", &options)).await })
+        let sending = self.request(Method::DELETE, &target.path(), &[]);
+        Box::pin(async move {
+            self.json(sending.body("application/json", &deletion.options()))
+                .await
+        })
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn paths_can_not_be_left_by_a_name() {
-        let pods = Resource::new("", "v1", "pods");
-        assert_eq!(
-            path(&pods, "a", "b", "status"),
-            "/api/v1/namespaces/a/pods/b/status"
-        );
-        assert_eq!(path(&pods, "", "", ""), "/api/v1/pods");
-        assert_eq!(
-            path(&pods, "../x", "a/b?c=d", ""),
-            "/api/v1/namespaces/..%2Fx/pods/a%2Fb%3Fc%3Dd"
-        );
-        let leases = Resource::new("coordination.k8s.io", "v1", "leases");
-        assert_eq!(
-            path(&leases, "n", "x", ""),
-            "/apis/coordination.k8s.io/v1/namespaces/n/leases/x"
-        );
-    }
 
     #[test]
     fn lines_are_events_errors_or_unknown() {

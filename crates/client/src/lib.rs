@@ -17,6 +17,7 @@ mod informer;
 mod object;
 mod pause;
 mod queue;
+mod wire;
 
 pub use api::{
     Answer, Api, Deletion, Error, ListRequest, Page, Patch, Query, Resource, Result, Target,
@@ -28,3 +29,4 @@ pub use http::{Http, HttpConfig};
 pub use informer::{Event, Informer};
 pub use object::{Key, Object};
 pub use queue::{Queue, Taken};
+pub use wire::query_text;

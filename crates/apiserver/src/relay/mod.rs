@@ -280,6 +280,7 @@ async fn answer(
         headers: &parts.headers,
         body: &[],
         certificate,
+        inside: false,
     };
     let user = handle::identify(api, &head, token.as_deref(), &info)?;
     let agent = head.header(USER_AGENT).to_owned();

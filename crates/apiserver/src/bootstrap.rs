@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 use wharf_kube_types::{Status, object};
 
@@ -89,7 +91,44 @@ pub async fn run(api: &Arc<Api>, port: u16, address: &str) -> Result<(), Status>
         });
         ensure(api, "scheduling.k8s.io", "priorityclasses", class).await?;
     }
+    cluster_info(api, port, address).await?;
     service(api, port, address).await
+}
+
+/// Where the cluster is and whom to believe, for machines that want to join and have no name yet.
+async fn cluster_info(api: &Arc<Api>, port: u16, address: &str) -> Result<(), Status> {
+    let url = match address.contains(':') {
+        true => format!("https://[{address}]:{port}"),
+        false => format!("https://{address}:{port}"),
+    };
+    let authority = STANDARD.encode(&api.authority.pem);
+    let text = format!(
+        "apiVersion: v1\nclusters:\n- cluster:\n    certificate-authority-data: {authority}\n    server: {url}\n  name: \"\"\ncontexts: null\ncurrent-context: \"\"\nkind: Config\nusers: null\n"
+    );
+    let (namespace, name) = ("kube-public", "cluster-info");
+    let map = json!({"apiVersion": "v1", "kind": "ConfigMap", "data": {"kubeconfig": text},
+        "metadata": {"name": name, "namespace": namespace}});
+    if !ensure(api, "", "configmaps", map).await? {
+        let kind = api.builtin("", "configmaps")?;
+        let mut call = Call::internal(api, &kind, namespace, name, "bootstrap");
+        update::change(&mut call, &update::Demand::default(), |_, old| {
+            let mut new = old.clone();
+            object::object_mut(&mut new, "data")
+                .insert("kubeconfig".to_owned(), text.clone().into());
+            Ok(update::Made::plain(new))
+        })
+        .await?;
+    }
+    let reader = "kubeadm:bootstrap-signer-clusterinfo";
+    let meta = json!({"name": reader, "namespace": namespace});
+    let role = json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role", "metadata": meta,
+        "rules": [{"apiGroups": [""], "resources": ["configmaps"], "resourceNames": [name], "verbs": ["get"]}]});
+    ensure(api, RBAC, "roles", role).await?;
+    let binding = json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding", "metadata": meta,
+        "roleRef": {"apiGroup": RBAC, "kind": "Role", "name": reader},
+        "subjects": [{"apiGroup": RBAC, "kind": "User", "name": "system:anonymous"}]});
+    ensure(api, RBAC, "rolebindings", binding).await?;
+    Ok(())
 }
 
 async fn service(api: &Arc<Api>, port: u16, address: &str) -> Result<(), Status> {

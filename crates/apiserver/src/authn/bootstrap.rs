@@ -10,7 +10,8 @@ use super::{AUTHENTICATED, User};
 use crate::api::Api;
 use crate::clock;
 
-fn is_token(id: &str, secret: &str) -> bool {
+/// Whether these can be a token's two parts.
+pub fn is_token(id: &str, secret: &str) -> bool {
     let plain = |text: &str| {
         text.bytes()
             .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit())

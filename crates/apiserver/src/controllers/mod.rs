@@ -2,6 +2,7 @@
 
 mod aggregation;
 mod api_services;
+mod bootstrap_tokens;
 mod certificates;
 mod definitions;
 mod events;
@@ -94,6 +95,11 @@ pub fn start(api: &Arc<Api>) {
             "core/services",
             "discovery.k8s.io/endpointslices",
         ]),
+    )));
+    spawn(Box::pin(queue::run(
+        api.clone(),
+        bootstrap_tokens::BootstrapTokens,
+        one(&["core/secrets", "core/configmaps"]),
     )));
     spawn(Box::pin(queue::run(
         api.clone(),

@@ -20,7 +20,10 @@ pub(super) fn rule(schema: &Schema, map: &mut Fields) -> bool {
 fn core(schema: &Schema, map: &mut Fields) -> bool {
     match schema.name {
         "Namespace" => namespace(map),
-        "Secret" => fill_empty(map, "type", "Opaque"),
+        "Secret" => {
+            fill_empty(map, "type", "Opaque");
+            string_data(map);
+        }
         "LimitRangeItem" => limit_range(map),
         "NodeStatus" => {
             if let Some(capacity) = map.get("capacity").cloned() {
@@ -148,6 +151,23 @@ fn admission(name: &str, map: &mut Fields) -> bool {
         _ => return false,
     }
     true
+}
+
+/// Texts that are written as such are kept as bytes, and win over bytes of the same name.
+fn string_data(map: &mut Fields) {
+    let Some(Value::Object(texts)) = map.shift_remove("stringData") else {
+        return;
+    };
+    let data = map.entry("data").or_insert_with(|| json!({}));
+    if data.is_null() {
+        *data = json!({});
+    }
+    if let Some(data) = data.as_object_mut() {
+        for (name, text) in texts {
+            let bytes = text.as_str().unwrap_or_default().as_bytes();
+            data.insert(name, crate::protobuf::base64_encode(bytes).into());
+        }
+    }
 }
 
 fn selectors(map: &mut Fields) {

@@ -101,3 +101,13 @@ fn namespaces_carry_their_name() {
         json!({"metadata": {"name": "a", "labels": {"kubernetes.io/metadata.name": "a"}}, "status": {"phase": "Active"}, "spec": {}}),
     );
 }
+
+#[test]
+fn texts_of_secrets_become_bytes() {
+    check(
+        "",
+        "secrets",
+        json!({"metadata": {"name": "s"}, "stringData": {"a": "hello", "b": ""}, "data": {"a": "b2xk", "c": "Yw=="}}),
+        json!({"metadata": {"name": "s"}, "type": "Opaque", "data": {"a": "aGVsbG8=", "b": "", "c": "Yw=="}}),
+    );
+}

@@ -19,7 +19,7 @@ pub(crate) struct Context {
     /// The caches; each resource is watched once.
     pub(crate) informers: Informers,
     /// Pods that were written and are not seen yet.
-    pub(crate) expectations: Expectations,
+    pub(crate) expectations: Arc<Expectations>,
     /// As the caller wants it.
     pub(crate) options: Options,
     events: Source,
@@ -29,7 +29,7 @@ impl Context {
     /// Starts the informers. The task writes events and must be run.
     pub(crate) fn new(api: Arc<dyn Api>, options: Options) -> (Arc<Context>, Task) {
         let informers = Informers::start(&api);
-        let expectations = Expectations::new(&informers);
+        let expectations = Arc::new(Expectations::new(&informers));
         let (events, task) = crate::events::channel(Writes::new(api.clone()));
         let context = Context {
             writes: Writes::new(api),
@@ -46,8 +46,14 @@ impl Context {
         self.events.recorder(component)
     }
 
-    /// The time.
+    /// The time, exactly.
     pub(crate) fn now(&self) -> Timestamp {
         Timestamp::now()
+    }
+
+    /// The time as objects have it: in whole seconds.
+    pub(crate) fn now_seconds(&self) -> Timestamp {
+        let now = self.now();
+        Timestamp::from_second(now.as_second()).unwrap_or(now)
     }
 }

@@ -11,12 +11,18 @@
 #![allow(dead_code)]
 
 mod context;
+mod deployments;
 mod events;
 mod expectations;
+mod fingerprint;
+#[cfg(test)]
+mod harness;
 mod informers;
 mod ownership;
+mod percent;
 mod pod_state;
 mod pods;
+mod replicas;
 mod selector;
 mod work;
 mod writes;
@@ -59,7 +65,14 @@ impl Default for Options {
 type Start = fn(Arc<Context>) -> Task;
 
 /// Every controller by its name, as in the original's `--controllers`.
-const CONTROLLERS: &[(&str, Start)] = &[];
+const CONTROLLERS: &[(&str, Start)] = &[
+    ("deployment-controller", deployments::deployment),
+    ("replicaset-controller", replicas::replica_set),
+    (
+        "replicationcontroller-controller",
+        replicas::replication_controller,
+    ),
+];
 
 /// Runs the controllers until `stop`; what is under way then is given up at once: every step may be the last one.
 pub async fn run(api: Arc<dyn Api>, options: Options, stop: CancellationToken) {

@@ -380,6 +380,33 @@ pub(crate) fn addresses(socket: &mut Socket, index: u32) -> Result<Vec<(IpAddr, 
     Ok(found)
 }
 
+/// Has a range lead to the loopback link.
+pub(crate) fn add_loop_route(batch: &mut Batch, range: Subnet) {
+    const SCOPE_LINK: u8 = 253;
+    let scope = if range.address.is_ipv4() {
+        SCOPE_LINK
+    } else {
+        0
+    };
+    let what = format!("route {range} to the loopback link");
+    batch.push(RTM_NEWROUTE, CREATE | REPLACE, what, |w| {
+        let family = family(range.address);
+        w.raw(&[
+            family,
+            range.prefix,
+            0,
+            0,
+            RT_TABLE_MAIN,
+            RTPROT_BOOT,
+            scope,
+            RTN_UNICAST,
+        ]);
+        w.raw(&[0; 4]);
+        put_address(w, RTA_DST, range.address);
+        w.u32(RTA_OIF, LOOPBACK);
+    });
+}
+
 /// A route of the main table.
 pub(crate) struct Route {
     /// `None` for the default route.

@@ -499,7 +499,12 @@ fn nothing_is_left_and_nothing_is_lost() {
             change("a/web:", Some(step)).await.unwrap();
             // Another that claims the same front does no harm.
             change("b/thief:", Some(step)).await.unwrap();
+            reach_port(&machine, step).await;
+            // The first goes: the other inherits.
+            change("a/web:", None).await.unwrap();
+            reach_port(&machine, step).await;
             change("b/thief:", None).await.unwrap();
+            change("a/web:", Some(step)).await.unwrap();
         }
         change("a/web:", Some(&web)).await.unwrap();
         reach(here().as_fd(), (VIP, 80));
@@ -519,5 +524,29 @@ fn nothing_is_left_and_nothing_is_lost() {
         machine.services.remove().await.unwrap();
         machine.services.remove().await.unwrap();
         assert!(!sh("nft list tables").contains(TABLE));
+    });
+}
+
+/// The service answers a client that is in its range.
+async fn reach_port(machine: &Machine, balancer: &Balancer) {
+    let mut all = balancer.everywhere.iter().chain(&balancer.here);
+    if all.all(|(_, port)| *port == 8080) {
+        reach(machine.pod().await.netns.as_fd(), (VIP, 80));
+    }
+}
+
+#[test]
+fn a_machine_without_a_default_route_reaches_services() {
+    isolated(|| async {
+        let machine = Machine::new().await;
+        sh("ip route del default");
+        let server = machine.server(8080).await;
+        let range = "10.96.0.0/12".parse().unwrap();
+        machine.services.keep_route(range).await.unwrap();
+        machine.services.keep_route(range).await.unwrap();
+        let web = balancer(vec![cluster(80)], &[(server.address, 8080)]);
+        machine.services.replace(one("a/web:", web)).await.unwrap();
+        assert!(reach(here().as_fd(), (VIP, 80)).contains("10.42.0.1"));
+        reach_nothing(here().as_fd(), (Ipv4Addr::new(10, 96, 9, 9), 80));
     });
 }

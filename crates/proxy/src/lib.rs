@@ -38,6 +38,8 @@ pub struct Options {
     pub node_addresses: Vec<IpAddr>,
     /// Ranges of all pods.
     pub cluster_cidrs: Vec<Subnet>,
+    /// Ranges of the services' own addresses: the node's programs reach them without a default route, too.
+    pub service_cidrs: Vec<Subnet>,
     /// Where pods ask for names; absent: no names are served. The service `kube-system/kube-dns` is made for it.
     pub cluster_dns: Option<IpAddr>,
     /// Usually `cluster.local`.
@@ -54,12 +56,13 @@ pub struct Options {
 }
 
 impl Options {
-    /// The usual ones: pods in 10.42.0.0/16, names at 10.96.0.10, `cluster.local`.
+    /// The usual ones: pods in 10.42.0.0/16, services in 10.96.0.0/12, names at 10.96.0.10, `cluster.local`.
     pub fn new(node_name: &str) -> Options {
         Options {
             node_name: node_name.to_owned(),
             node_addresses: Vec::new(),
             cluster_cidrs: vec![Subnet::new(Ipv4Addr::new(10, 42, 0, 0).into(), 16)],
+            service_cidrs: vec![Subnet::new(Ipv4Addr::new(10, 96, 0, 0).into(), 12)],
             cluster_dns: Some(Ipv4Addr::new(10, 96, 0, 10).into()),
             cluster_domain: "cluster.local".to_owned(),
             stub_domains: Vec::new(),
@@ -95,6 +98,12 @@ pub async fn run(
         masquerade_all: options.masquerade_all,
     });
     let services = services.await.map_err(Error::Open)?;
+    for range in &options.service_cidrs {
+        if let Err(error) = services.keep_route(*range).await {
+            let error = follow::chain(&error);
+            tracing::warn!(%range, error, "programs of this node may not reach services");
+        }
+    }
     let picture = Arc::new(Picture::start(&api, &options.node_name));
     let names = async {
         if let Some(address) = options.cluster_dns {

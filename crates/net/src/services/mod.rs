@@ -19,8 +19,10 @@
 //! the new. The table outlives the process, and the next one replaces it as a whole, in one transaction too.
 
 mod base;
+mod claims;
 mod placed;
 mod program;
+mod stale;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -132,6 +134,17 @@ impl Services {
     /// What the kernel refuses. That there is no table is no error.
     pub async fn remove(&self) -> Result<()> {
         self.worker.run(Placed::remove).await
+    }
+
+    /// Has a range of services' addresses lead to the loopback link, unless something leads there already: on a machine
+    /// without a default route its own programs could not send to them.
+    ///
+    /// # Errors
+    /// What the kernel refuses.
+    pub async fn keep_route(&self, range: Subnet) -> Result<()> {
+        self.worker
+            .run(move |placed| placed.keep_route(range))
+            .await
     }
 
     /// Gives the loopback link an address of this host alone, which its programs can listen at and pods of its

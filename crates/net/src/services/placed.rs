@@ -4,13 +4,15 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::IpAddr;
 
 use super::base::{self, ITSELF4, ITSELF6, plain};
+use super::claims::Claims;
 use super::program::{Program, program};
-use super::{Backend, Balancer, Balancers, FrontAddress, ServiceOptions};
-use crate::conntrack::{self, Connection};
+use super::stale::Stale;
+use super::{Balancer, Balancers, ServiceOptions};
 use crate::netlink::{Batch, Failure, Socket};
 use crate::nftables::{Element, Transaction};
 use crate::ruleset::octets;
-use crate::{Protocol, Result, route, sysctl};
+use crate::subnet::Subnet;
+use crate::{Result, route, sysctl};
 
 /// State of the thread that changes the table.
 pub(super) struct Placed {
@@ -19,11 +21,15 @@ pub(super) struct Placed {
     balancers: BTreeMap<String, (u32, Balancer)>,
     /// How often an address is an endpoint.
     endpoints: HashMap<IpAddr, u32>,
-    /// Elements of fronts by their key: of two services that claim the same, the first has it.
-    fronts: HashMap<(&'static str, Vec<u8>), String>,
+    claims: Claims,
+    /// The kernel refused a change: what it has is not what is known here.
+    is_unsure: bool,
     next_number: u32,
     is_seen_on_bridges: bool,
 }
+
+/// Balancers with their numbers as they are to be; `None`: none.
+type After = BTreeMap<String, Option<(u32, Balancer)>>;
 
 /// What a transaction is to do, in the order in which it can.
 #[derive(Default)]
@@ -42,7 +48,8 @@ impl Placed {
             netfilter: Socket::netfilter()?,
             balancers: BTreeMap::new(),
             endpoints: HashMap::new(),
-            fronts: HashMap::new(),
+            claims: Claims::default(),
+            is_unsure: false,
             next_number: 1,
             is_seen_on_bridges,
         })
@@ -56,21 +63,24 @@ impl Placed {
         }
         self.install(&numbered)?;
         self.balancers = numbered;
-        let names: Vec<String> = self.balancers.keys().cloned().collect();
-        self.forget_connections(&names);
+        let mut stale = Stale::default();
+        for (_, balancer) in self.balancers.values() {
+            stale.look(None, Some(balancer));
+        }
+        stale.forget(&mut self.netfilter);
         Ok(())
     }
 
     /// Writes the whole table.
     fn install(&mut self, balancers: &BTreeMap<String, (u32, Balancer)>) -> Result<()> {
-        let mut fronts = HashMap::new();
+        let mut claims = Claims::default();
         let mut endpoints = HashMap::new();
         let mut transaction = Transaction::inet(&self.options.table);
         transaction.replace_table();
         base::install(&mut transaction, &self.options, self.is_seen_on_bridges);
         for (name, (number, balancer)) in balancers {
             let mut program = program(*number, balancer);
-            claim(&mut fronts, name, &mut program);
+            claims.claim(name, &mut program);
             make(&mut transaction, name, &program);
             fill(&mut transaction, name, &program);
             for address in addresses(balancer) {
@@ -81,7 +91,7 @@ impl Placed {
             transaction.add_element(&itself(*address), format!("name the endpoint {address}"));
         }
         transaction.commit(&mut self.netfilter)?;
-        (self.fronts, self.endpoints) = (fronts, endpoints);
+        (self.claims, self.endpoints, self.is_unsure) = (claims, endpoints, false);
         Ok(())
     }
 
@@ -91,46 +101,59 @@ impl Placed {
             .into_iter()
             .filter(|(name, new)| self.balancers.get(name).map(|(_, old)| old) != new.as_ref())
             .collect();
-        if changed.is_empty() {
+        let mut after = self.balancers_after(&changed);
+        if after.is_empty() && !self.is_unsure {
             return Ok(());
         }
-        let mut after = self.balancers_after(&changed);
-        match self.attempt(&changed, &after) {
-            Ok(()) => {}
-            Err(failure) if failure.is(rustix::io::Errno::NOENT) => {
-                tracing::warn!(
-                    table = self.options.table,
-                    "the nftables table is gone or was changed; it is made again"
-                );
-                let mut all = self.balancers.clone();
-                for (name, new) in std::mem::take(&mut after) {
-                    match new {
-                        Some(new) => all.insert(name, new),
-                        None => all.remove(&name),
-                    };
-                }
-                self.install(&all)?;
-                self.balancers = all;
-            }
-            Err(failure) => return Err(failure.into()),
+        let mut stale = Stale::default();
+        for (name, new) in &changed {
+            let old = self.balancers.get(name).map(|(_, old)| old);
+            stale.look(old, new.as_ref());
         }
-        for (name, new) in after {
-            match new {
-                Some(new) => self.balancers.insert(name, new),
-                None => self.balancers.remove(&name),
-            };
+        while !after.is_empty() || self.is_unsure {
+            after = self.advance(after)?;
         }
-        let names: Vec<String> = changed.into_iter().map(|(name, _)| name).collect();
-        self.forget_connections(&names);
+        stale.forget(&mut self.netfilter);
         Ok(())
     }
 
+    /// Makes the changes; returns those that waited for something that is free now.
+    fn advance(&mut self, after: After) -> Result<After> {
+        let heirs = match self.is_unsure {
+            true => None,
+            false => match self.attempt(&after) {
+                Ok(heirs) => Some(heirs),
+                Err(failure) => {
+                    tracing::warn!(
+                        table = self.options.table,
+                        errno = failure.errno,
+                        operation = failure.operation,
+                        "the nftables table is gone or was changed; it is made again"
+                    );
+                    self.is_unsure = true;
+                    None
+                }
+            },
+        };
+        if heirs.is_none() {
+            let mut all = self.balancers.clone();
+            put(&mut all, after);
+            self.install(&all)?;
+            self.balancers = all;
+            return Ok(After::new());
+        }
+        put(&mut self.balancers, after);
+        let waiting = heirs.into_iter().flatten();
+        let known = waiting.filter_map(|name| {
+            let numbered = self.balancers.get(&name)?.clone();
+            Some((name, Some(numbered)))
+        });
+        Ok(known.collect())
+    }
+
     /// The changed ones with their numbers: a balancer that stays keeps its own.
-    fn balancers_after(
-        &mut self,
-        changed: &[(String, Option<Balancer>)],
-    ) -> BTreeMap<String, Option<(u32, Balancer)>> {
-        let mut after = BTreeMap::new();
+    fn balancers_after(&mut self, changed: &[(String, Option<Balancer>)]) -> After {
+        let mut after = After::new();
         for (name, new) in changed {
             let numbered = new.as_ref().map(|new| {
                 let number = match self.balancers.get(name) {
@@ -147,63 +170,37 @@ impl Placed {
         after
     }
 
-    fn attempt(
-        &mut self,
-        changed: &[(String, Option<Balancer>)],
-        after: &BTreeMap<String, Option<(u32, Balancer)>>,
-    ) -> std::result::Result<(), Failure> {
-        let (mut fronts, mut endpoints) = (HashMap::new(), HashMap::new());
-        std::mem::swap(&mut fronts, &mut self.fronts);
-        std::mem::swap(&mut endpoints, &mut self.endpoints);
+    /// Returns who waits for what is given up. After a failure nothing is certain.
+    fn attempt(&mut self, after: &After) -> std::result::Result<BTreeSet<String>, Failure> {
         let mut steps = Steps::default();
         let mut delta: BTreeMap<IpAddr, i64> = BTreeMap::new();
-        let mut released = Vec::new();
-        for (name, _) in changed {
+        let mut heirs = BTreeSet::new();
+        for name in after.keys() {
             if let Some((number, old)) = self.balancers.get(name) {
                 let mut old_program = program(*number, old);
-                old_program
-                    .elements
-                    .retain(|element| owner(&fronts, element).is_none_or(|owner| owner == name));
-                released.extend(
-                    old_program
-                        .elements
-                        .iter()
-                        .filter_map(front_key)
-                        .map(|key| (key, name.clone())),
-                );
+                heirs.extend(self.claims.release(name, &mut old_program));
                 steps.removed.push(old_program);
                 for address in addresses(old) {
                     *delta.entry(address).or_default() -= 1;
                 }
             }
         }
-        for (key, _) in &released {
-            fronts.remove(key);
-        }
         for (name, new) in after {
             if let Some((number, new)) = new {
                 let mut new_program = program(*number, new);
-                claim(&mut fronts, name, &mut new_program);
+                self.claims.claim(name, &mut new_program);
                 steps.added.push((name.clone(), new_program));
                 for address in addresses(new) {
                     *delta.entry(address).or_default() += 1;
                 }
             }
         }
-        count(&mut endpoints, &delta, &mut steps);
+        count(&mut self.endpoints, &delta, &mut steps);
         let mut transaction = Transaction::inet(&self.options.table);
         steps.write(&mut transaction);
-        let outcome = transaction.commit(&mut self.netfilter);
-        if outcome.is_err() {
-            // As before: counted back.
-            let back = delta.iter().map(|(a, n)| (*a, -n)).collect();
-            count(&mut endpoints, &back, &mut Steps::default());
-            let touched: HashSet<&String> = changed.iter().map(|(name, _)| name).collect();
-            fronts.retain(|_, owner| !touched.contains(owner));
-            fronts.extend(released);
-        }
-        (self.fronts, self.endpoints) = (fronts, endpoints);
-        outcome
+        transaction.commit(&mut self.netfilter)?;
+        heirs.retain(|name| !after.contains_key(name));
+        Ok(heirs)
     }
 
     pub(super) fn remove(&mut self) -> Result<()> {
@@ -214,8 +211,26 @@ impl Placed {
             result => result?,
         }
         self.balancers.clear();
-        self.fronts.clear();
+        self.claims = Claims::default();
         self.endpoints.clear();
+        Ok(())
+    }
+
+    /// A way to the range out of which no packet ever goes: programs of this machine may send to services though
+    /// nothing else leads there (no default route). What leads there already is left alone.
+    pub(super) fn keep_route(&mut self, range: Subnet) -> Result<()> {
+        let mut socket = Socket::route()?;
+        let leads = |route: &route::Route| {
+            route
+                .destination
+                .is_none_or(|to| to.overlaps(&range) && to.prefix <= range.prefix)
+        };
+        if route::routes(&mut socket)?.iter().any(leads) {
+            return Ok(());
+        }
+        let mut batch = Batch::new();
+        route::add_loop_route(&mut batch, range);
+        socket.send(&batch)?;
         Ok(())
     }
 
@@ -224,45 +239,6 @@ impl Placed {
         route::add_host_address(&mut batch, route::LOOPBACK, "lo", address);
         Socket::route()?.send(&batch)?;
         Ok(())
-    }
-
-    /// UDP connections to the fronts of these balancers that are led to nobody, or to what is no endpoint of
-    /// theirs any more. A client that keeps sending from the same port would stay there for ever.
-    fn forget_connections(&mut self, names: &[String]) {
-        let mut served: HashMap<(Option<IpAddr>, u16), BTreeSet<Backend>> = HashMap::new();
-        for name in names {
-            let Some((_, balancer)) = self.balancers.get(name) else {
-                continue;
-            };
-            if balancer.protocol != Protocol::Udp {
-                continue;
-            }
-            for front in &balancer.fronts {
-                let address = match front.at {
-                    FrontAddress::Cluster(a) | FrontAddress::External(a) => Some(a),
-                    FrontAddress::Node => None,
-                };
-                let backends = balancer.everywhere.iter().chain(&balancer.here).copied();
-                served
-                    .entry((address, front.port))
-                    .or_default()
-                    .extend(backends);
-            }
-        }
-        if served.is_empty() {
-            return;
-        }
-        let is_stale = |connection: &Connection| {
-            let (to, port) = connection.sent_to;
-            let exact = to.and_then(|to| served.get(&(Some(to), port)));
-            let backends = exact.or_else(|| served.get(&(None, port)));
-            let answered = (connection.answered_by.0, connection.answered_by.1);
-            match (backends, answered) {
-                (Some(backends), (Some(address), port)) => !backends.contains(&(address, port)),
-                _ => false,
-            }
-        };
-        conntrack::forget_where(&mut self.netfilter, is_stale);
     }
 }
 
@@ -284,44 +260,13 @@ fn itself(address: IpAddr) -> Element {
     plain(set, [octets(address), octets(address)].concat())
 }
 
-/// Which set and key, for the elements that more than one balancer may want.
-fn front_key(element: &Element) -> Option<(&'static str, Vec<u8>)> {
-    let is_front = [
-        base::FRONTS4,
-        base::FRONTS6,
-        base::NODE4,
-        base::NODE6,
-        base::CLUSTER4,
-        base::CLUSTER6,
-    ]
-    .contains(&element.set);
-    is_front.then(|| (element.set, element.key.clone()))
-}
-
-fn owner<'a>(
-    fronts: &'a HashMap<(&'static str, Vec<u8>), String>,
-    element: &Element,
-) -> Option<&'a String> {
-    fronts.get(&front_key(element)?)
-}
-
-/// Takes the fronts that nobody has; leaves out the others.
-fn claim(fronts: &mut HashMap<(&'static str, Vec<u8>), String>, name: &str, program: &mut Program) {
-    program.elements.retain(|element| {
-        let Some(key) = front_key(element) else {
-            return true;
+fn put(balancers: &mut BTreeMap<String, (u32, Balancer)>, after: After) {
+    for (name, new) in after {
+        match new {
+            Some(new) => balancers.insert(name, new),
+            None => balancers.remove(&name),
         };
-        match fronts.get(&key) {
-            Some(owner) => {
-                tracing::warn!(service = name, %owner, "an address and port of the service is another's already");
-                false
-            }
-            None => {
-                fronts.insert(key, name.to_owned());
-                true
-            }
-        }
-    });
+    }
 }
 
 /// Counts endpoints, and notes which are new and which are none any more.

@@ -218,8 +218,8 @@ fn postrouting() -> Vec<Rule> {
 /// What the sets hold for one network.
 pub(crate) fn bridge_elements(config: &BridgeConfig) -> Vec<Element> {
     let name = interface_name(&config.bridge);
-    let element = |set, key: &[u8], data| Element {
-        set,
+    let element = |set: &'static str, key: &[u8], data| Element {
+        set: set.into(),
         key: key.to_vec(),
         data,
         end: false,
@@ -269,7 +269,7 @@ pub(crate) fn octets(address: IpAddr) -> Vec<u8> {
 
 pub(crate) fn interval(set: &'static str, subnet: Subnet) -> Vec<Element> {
     let element = |number, end| Element {
-        set,
+        set: set.into(),
         key: octets(subnet.at(number)),
         data: ElementData::None,
         end,
@@ -317,7 +317,7 @@ pub(crate) fn port_element(mapping: &PortMapping) -> Option<Element> {
     let mut value = octets(mapping.target_ip);
     value.extend(padded_port(mapping.target_port));
     Some(Element {
-        set,
+        set: set.into(),
         key,
         data: ElementData::Value(value),
         end: false,

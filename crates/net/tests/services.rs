@@ -497,6 +497,8 @@ fn nothing_is_left_and_nothing_is_lost() {
         };
         for step in steps.iter().chain(steps.iter().rev()) {
             change("a/web:", Some(step)).await.unwrap();
+            // What an administrator looks at it with can read it.
+            sh(&format!("nft list table inet {TABLE}"));
             // Another that claims the same front does no harm.
             change("b/thief:", Some(step)).await.unwrap();
             reach_port(&machine, step).await;

@@ -1,4 +1,4 @@
-//! Chains that other chains lead to, and maps that packets fill: what comes and goes with a service.
+//! Chains that other chains lead to, and sets that packets fill: what comes and goes with a service.
 
 use super::message::{NEWCHAIN, NEWSET, Transaction, flags, kinds};
 use crate::netlink::CREATE;
@@ -7,14 +7,14 @@ const DELCHAIN: u16 = 5;
 const DELRULE: u16 = 8;
 const DELSET: u16 = 11;
 
-/// A map from a client's address to the endpoint that it was led to, filled by packets and forgotten by time.
-pub(crate) struct LearningMap {
+/// Addresses of clients, filled by packets and forgotten by time.
+pub(crate) struct ClientSet {
     pub(crate) name: String,
     pub(crate) is_ipv6: bool,
-    /// How long an entry lasts after its last use.
+    /// How long a client stays after its last connection.
     pub(crate) timeout_ms: u64,
-    /// Most entries; when it is full, clients are served all the same and not remembered.
-    pub(crate) entries_max: u32,
+    /// Most clients; when it is full, others are served all the same and not remembered.
+    pub(crate) clients_max: u32,
 }
 
 impl Transaction<'_> {
@@ -50,25 +50,23 @@ impl Transaction<'_> {
         });
     }
 
-    pub(crate) fn add_learning_map(&mut self, map: &LearningMap) {
+    pub(crate) fn add_client_set(&mut self, set: &ClientSet) {
         let number = self.batch.len() as u32;
-        let (address, bytes) = if map.is_ipv6 {
+        let (address, bytes) = if set.is_ipv6 {
             (kinds::IPV6, 16)
         } else {
             (kinds::IPV4, 4)
         };
-        let operation = format!("make the nftables map {}", map.name);
+        let operation = format!("make the nftables set {}", set.name);
         self.push(NEWSET, CREATE, operation, |w, table| {
             w.text(1, table);
-            w.text(2, &map.name);
-            w.be32(3, flags::MAP | flags::TIMEOUT | flags::FROM_PACKETS);
+            w.text(2, &set.name);
+            w.be32(3, flags::TIMEOUT | flags::FROM_PACKETS);
             w.be32(4, address);
             w.be32(5, bytes);
-            w.be32(6, kinds::row(&[address, kinds::PORT]));
-            w.be32(7, bytes + 4);
-            w.nest(9, |w| w.be32(1, map.entries_max));
+            w.nest(9, |w| w.be32(1, set.clients_max));
             w.be32(10, number);
-            w.bytes(11, &map.timeout_ms.to_be_bytes());
+            w.bytes(11, &set.timeout_ms.to_be_bytes());
         });
     }
 

@@ -4,8 +4,6 @@ use super::expr::{Address, Compare, FIRST_REGISTER, Field, RESULT_REGISTER, Rule
 
 /// Bit of the packet's mark that asks for masquerading at the end. The same as kube-proxy's.
 const MASQUERADE_MARK: u32 = 0x4000;
-/// Where the number of a pool stands when what stands in the result registers is looked up with it.
-const BEFORE_RESULT: u32 = RESULT_REGISTER - 1;
 /// Where pool and place stand, behind the longest address.
 const PLACE: u32 = FIRST_REGISTER + 4;
 
@@ -13,36 +11,23 @@ const PLACE: u32 = FIRST_REGISTER + 4;
 #[derive(Clone, Copy)]
 pub(crate) struct Pool<'a> {
     pub(crate) family: Address,
-    /// First part of its keys in `map`.
+    /// First part of its keys in a map of `(pool, place)`.
     pub(crate) number: u32,
     pub(crate) endpoints: u32,
-    /// `(pool, place) → (address, port)`
-    pub(crate) map: &'a str,
     /// The only endpoint, where there is one only.
     pub(crate) only: Option<(&'a [u8], u16)>,
 }
 
-impl Pool<'_> {
-    fn source(&self) -> Field {
-        match self.family {
-            Address::V4 => Field::Source4,
-            Address::V6 => Field::Source6,
-        }
-    }
-
-    /// Register of the port in a result.
-    fn port_register(&self) -> u32 {
-        RESULT_REGISTER + self.source().registers()
+fn source(family: Address) -> Field {
+    match family {
+        Address::V4 => Field::Source4,
+        Address::V6 => Field::Source6,
     }
 }
 
 impl Rule {
-    fn draw(self, pool: &Pool<'_>) -> Self {
-        if let Some((address, port)) = pool.only {
-            return self
-                .immediate(RESULT_REGISTER, address)
-                .immediate(pool.port_register(), &port.to_be_bytes());
-        }
+    /// A place of the pool at random, looked up in a map.
+    fn draw(self, pool: &Pool<'_>, map: &str, result: u32) -> Self {
         const RANDOM: u32 = 1;
         self.immediate(PLACE, &pool.number.to_ne_bytes())
             .push("numgen", |w| {
@@ -51,67 +36,52 @@ impl Rule {
                 w.be32(3, RANDOM);
             })
             .push("lookup", |w| {
-                w.text(1, pool.map);
+                w.text(1, map);
                 w.be32(2, PLACE);
-                w.be32(3, RESULT_REGISTER);
+                w.be32(3, result);
             })
     }
 
-    /// Leads to an endpoint drawn at random.
-    pub(crate) fn lead_to_any(self, pool: &Pool<'_>) -> Self {
-        self.draw(pool).translate(1, pool.family, true)
+    /// Leads to an endpoint drawn at random; `map`: `(pool, place) → (address, port)`.
+    pub(crate) fn lead_to_any(self, pool: &Pool<'_>, map: &str) -> Self {
+        match pool.only {
+            Some((address, port)) => self.lead_to(pool.family, address, port),
+            None => self
+                .draw(pool, map, RESULT_REGISTER)
+                .translate(1, pool.family, true),
+        }
     }
 
-    fn learn(self, operation: u32, memory: &str) -> Self {
-        self.push("dynset", |w| {
-            w.text(1, memory);
-            w.be32(3, operation);
-            w.be32(4, FIRST_REGISTER);
-            w.be32(5, RESULT_REGISTER);
-        })
+    /// Goes on in a chain drawn at random; `map`: `(pool, place) → chain`.
+    pub(crate) fn go_to_any(self, pool: &Pool<'_>, map: &str) -> Self {
+        const VERDICT: u32 = 0;
+        self.draw(pool, map, VERDICT)
     }
 
-    /// Leads to the endpoint that `memory` has for the client, if `(pool, address, port)` is in `live` still.
-    pub(crate) fn lead_as_remembered(self, pool: &Pool<'_>, memory: &str, live: &str) -> Self {
-        let rule = self
-            .load(pool.source(), FIRST_REGISTER)
-            .push("lookup", |w| {
-                w.text(1, memory);
-                w.be32(2, FIRST_REGISTER);
-                w.be32(3, RESULT_REGISTER);
+    /// Leads to this endpoint.
+    pub(crate) fn lead_to(self, family: Address, address: &[u8], port: u16) -> Self {
+        self.immediate(RESULT_REGISTER, address)
+            .immediate(
+                RESULT_REGISTER + source(family).registers(),
+                &port.to_be_bytes(),
+            )
+            .translate(1, family, true)
+    }
+
+    /// Puts the client into a set, or renews its stay; goes on to the next rule if the set is full.
+    pub(crate) fn remember_client(self, family: Address, set: &str) -> Self {
+        const UPDATE: u32 = 1;
+        self.load(source(family), FIRST_REGISTER)
+            .push("dynset", |w| {
+                w.text(1, set);
+                w.be32(3, UPDATE);
+                w.be32(4, FIRST_REGISTER);
             })
-            .immediate(BEFORE_RESULT, &pool.number.to_ne_bytes())
-            .push("lookup", |w| {
-                w.text(1, live);
-                w.be32(2, BEFORE_RESULT);
-            });
-        rule.learn(UPDATE, memory).translate(1, pool.family, true)
-    }
-
-    /// Forgets what `memory` has for the client: an entry that is there is never changed, only made.
-    pub(crate) fn forget_client(self, pool: &Pool<'_>, memory: &str) -> Self {
-        let nowhere = vec![0; 4 * pool.source().registers() as usize];
-        self.load(pool.source(), FIRST_REGISTER)
-            .immediate(RESULT_REGISTER, &nowhere)
-            .immediate(pool.port_register(), &[0; 4])
-            .learn(DELETE, memory)
-    }
-
-    /// Leads to an endpoint drawn at random and remembers it; goes on to the next rule if memory is full.
-    pub(crate) fn lead_and_remember(self, pool: &Pool<'_>, memory: &str) -> Self {
-        self.load(pool.source(), FIRST_REGISTER)
-            .draw(pool)
-            .learn(UPDATE, memory)
-            .translate(1, pool.family, true)
     }
 
     /// Keeps the source as it is, so that no rule of another table changes it.
     pub(crate) fn keep_source(self, family: Address) -> Self {
-        let field = match family {
-            Address::V4 => Field::Source4,
-            Address::V6 => Field::Source6,
-        };
-        self.load(field, RESULT_REGISTER)
+        self.load(source(family), RESULT_REGISTER)
             .translate(0, family, false)
     }
 
@@ -188,8 +158,3 @@ impl Rule {
         })
     }
 }
-
-/// `NFT_DYNSET_OP_UPDATE`
-const UPDATE: u32 = 1;
-/// `NFT_DYNSET_OP_DELETE`
-const DELETE: u32 = 2;

@@ -97,7 +97,7 @@ pub(crate) enum ElementData {
 /// An element of a set or map.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Element {
-    pub(crate) set: &'static str,
+    pub(crate) set: Cow<'static, str>,
     pub(crate) key: Vec<u8>,
     pub(crate) data: ElementData,
     /// The end of an interval, itself not in it.
@@ -278,7 +278,7 @@ pub(super) fn write_goto(w: &mut Writer<'_>, chain: &str) {
 impl Element {
     fn write(&self, w: &mut Writer<'_>, table: &str) {
         w.text(1, table);
-        w.text(2, self.set);
+        w.text(2, &self.set);
         w.nest(3, |w| {
             w.nest(LIST_ELEMENT, |w| {
                 w.nest(1, |w| w.bytes(DATA_VALUE, &self.key));

@@ -5,7 +5,7 @@ mod choose;
 mod expr;
 mod message;
 
-pub(crate) use chain::LearningMap;
+pub(crate) use chain::ClientSet;
 pub(crate) use choose::Pool;
 pub(crate) use expr::{
     Address, Field, IFNAME_BYTES, Key, Rule, ct_state, ct_status, interface_name,

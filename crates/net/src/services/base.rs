@@ -1,5 +1,7 @@
 //! What is in the table whatever services there are.
 
+use std::borrow::Cow;
+
 use super::ServiceOptions;
 use crate::nftables::{
     Address, BaseChain, Element, ElementData, Field, Hook, Key, Rule, Set, Transaction, ct_status,
@@ -15,8 +17,7 @@ pub(super) const CLUSTER4: &str = "cluster4";
 pub(super) const CLUSTER6: &str = "cluster6";
 pub(super) const ENDPOINTS4: &str = "endpoints4";
 pub(super) const ENDPOINTS6: &str = "endpoints6";
-pub(super) const LIVE4: &str = "live4";
-pub(super) const LIVE6: &str = "live6";
+pub(super) const PLACES: &str = "places";
 pub(super) const ITSELF4: &str = "itself4";
 pub(super) const ITSELF6: &str = "itself6";
 pub(super) const PODS4: &str = "pods4";
@@ -137,6 +138,13 @@ fn postrouting(is_seen_on_bridges: bool) -> Vec<Rule> {
 fn sets() -> Vec<Set> {
     let mut all = family(kinds::IPV4, 4, Names::V4);
     all.extend(family(kinds::IPV6, 16, Names::V6));
+    all.push(Set {
+        name: PLACES,
+        flags: 0,
+        key_kind: kinds::row(&[kinds::NUMBER, kinds::NUMBER]),
+        key_bytes: 8,
+        data: Some((kinds::VERDICT, 0)),
+    });
     all
 }
 
@@ -146,9 +154,9 @@ enum Names {
 }
 
 fn family(address: u32, bytes: u32, names: Names) -> Vec<Set> {
-    let [fronts, node, cluster, endpoints, live, itself, pods] = match names {
-        Names::V4 => [FRONTS4, NODE4, CLUSTER4, ENDPOINTS4, LIVE4, ITSELF4, PODS4],
-        Names::V6 => [FRONTS6, NODE6, CLUSTER6, ENDPOINTS6, LIVE6, ITSELF6, PODS6],
+    let [fronts, node, cluster, endpoints, itself, pods] = match names {
+        Names::V4 => [FRONTS4, NODE4, CLUSTER4, ENDPOINTS4, ITSELF4, PODS4],
+        Names::V6 => [FRONTS6, NODE6, CLUSTER6, ENDPOINTS6, ITSELF6, PODS6],
     };
     let set = |name, key: &[u32], key_bytes, data| Set {
         name,
@@ -165,12 +173,6 @@ fn family(address: u32, bytes: u32, names: Names) -> Vec<Set> {
         set(node, &front[1..], 8, verdict),
         set(cluster, &front, bytes + 8, None),
         set(endpoints, &[kinds::NUMBER, kinds::NUMBER], 8, backend),
-        set(
-            live,
-            &[kinds::NUMBER, address, kinds::PORT],
-            bytes + 8,
-            None,
-        ),
         set(itself, &[address, address], 2 * bytes, None),
         Set {
             flags: flags::INTERVAL,
@@ -180,9 +182,9 @@ fn family(address: u32, bytes: u32, names: Names) -> Vec<Set> {
 }
 
 /// An element without data.
-pub(super) fn plain(set: &'static str, key: Vec<u8>) -> Element {
+pub(super) fn plain(set: impl Into<Cow<'static, str>>, key: Vec<u8>) -> Element {
     Element {
-        set,
+        set: set.into(),
         key,
         data: ElementData::None,
         end: false,

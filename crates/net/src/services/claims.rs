@@ -1,5 +1,6 @@
 //! Who has which address and port: of two services that claim the same, the first has it until it gives it up.
 
+use std::borrow::Cow;
 use std::collections::{BTreeSet, HashMap};
 
 use super::base;
@@ -7,7 +8,7 @@ use super::program::Program;
 use crate::nftables::Element;
 
 /// Set and key of an element that only one service can have.
-type FrontKey = (&'static str, Vec<u8>);
+type FrontKey = (Cow<'static, str>, Vec<u8>);
 
 /// All claims.
 #[derive(Default)]
@@ -25,8 +26,8 @@ fn front_key(element: &Element) -> Option<FrontKey> {
         base::CLUSTER4,
         base::CLUSTER6,
     ]
-    .contains(&element.set);
-    is_front.then(|| (element.set, element.key.clone()))
+    .contains(&element.set.as_ref());
+    is_front.then(|| (element.set.clone(), element.key.clone()))
 }
 
 impl Claims {

@@ -291,8 +291,8 @@ fn make(transaction: &mut Transaction<'_>, name: &str, program: &Program) {
     for chain in program.chains.keys() {
         transaction.add_plain_chain(chain, name);
     }
-    for memory in program.memories.values() {
-        transaction.add_learning_map(memory);
+    for set in program.sets.values() {
+        transaction.add_client_set(set);
     }
 }
 
@@ -315,20 +315,20 @@ impl Steps {
     /// touched.
     fn write(mut self, transaction: &mut Transaction<'_>) {
         let old_chains: HashMap<String, Vec<Vec<u8>>> = take_chains(&mut self.removed);
-        let old_memories: HashSet<String> = self
+        let old_sets: HashSet<String> = self
             .removed
             .iter()
-            .flat_map(|program| program.memories.keys().cloned())
+            .flat_map(|program| program.sets.keys().cloned())
             .collect();
         let new_chains: HashSet<String> = self
             .added
             .iter()
             .flat_map(|(_, program)| program.chains.keys().cloned())
             .collect();
-        let new_memories: HashSet<String> = self
+        let new_sets: HashSet<String> = self
             .added
             .iter()
-            .flat_map(|(_, program)| program.memories.keys().cloned())
+            .flat_map(|(_, program)| program.sets.keys().cloned())
             .collect();
         for (name, program) in &self.added {
             for chain in program
@@ -338,9 +338,9 @@ impl Steps {
             {
                 transaction.add_plain_chain(chain, name);
             }
-            for (memory, map) in &program.memories {
-                if !old_memories.contains(memory) {
-                    transaction.add_learning_map(map);
+            for (name, set) in &program.sets {
+                if !old_sets.contains(name) {
+                    transaction.add_client_set(set);
                 }
             }
         }
@@ -376,8 +376,8 @@ impl Steps {
         for chain in gone {
             transaction.delete_chain(chain);
         }
-        for memory in old_memories.difference(&new_memories) {
-            transaction.delete_set(memory);
+        for set in old_sets.difference(&new_sets) {
+            transaction.delete_set(set);
         }
     }
 

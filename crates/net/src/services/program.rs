@@ -4,24 +4,24 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use super::base::{
-    CLUSTER4, CLUSTER6, ENDPOINTS4, ENDPOINTS6, FRONTS4, FRONTS6, LIVE4, LIVE6, NODE4, NODE6,
-    PODS4, PODS6, REJECT, plain,
+    CLUSTER4, CLUSTER6, ENDPOINTS4, ENDPOINTS6, FRONTS4, FRONTS6, NODE4, NODE6, PLACES, PODS4,
+    PODS6, REJECT, plain,
 };
 use super::{Backend, Balancer, Front, FrontAddress};
-use crate::nftables::{Address, Element, ElementData, Field, LearningMap, Pool, Rule};
+use crate::nftables::{Address, ClientSet, Element, ElementData, Field, Pool, Rule};
 use crate::ruleset::{octets, padded_port, protocol_number};
 use crate::subnet::Subnet;
 
-/// Most clients that one service port remembers.
-const CLIENTS_MAX: u32 = 1 << 18;
+/// Most clients that are remembered for one endpoint.
+const CLIENTS_MAX: u32 = 1 << 17;
 
 /// What a balancer is in the kernel.
 #[derive(Default)]
 pub(super) struct Program {
     /// Rules by chain.
     pub(super) chains: BTreeMap<String, Vec<Rule>>,
-    /// Maps that packets fill, by name.
-    pub(super) memories: BTreeMap<String, LearningMap>,
+    /// Sets that packets fill, by name.
+    pub(super) sets: BTreeMap<String, ClientSet>,
     pub(super) elements: Vec<Element>,
 }
 
@@ -32,7 +32,6 @@ struct Sets {
     node: &'static str,
     cluster: &'static str,
     endpoints: &'static str,
-    live: &'static str,
     pods: &'static str,
     source: Field,
 }
@@ -45,7 +44,6 @@ fn sets(is_ipv6: bool) -> Sets {
             node: NODE6,
             cluster: CLUSTER6,
             endpoints: ENDPOINTS6,
-            live: LIVE6,
             pods: PODS6,
             source: Field::Source6,
         }
@@ -56,7 +54,6 @@ fn sets(is_ipv6: bool) -> Sets {
             node: NODE4,
             cluster: CLUSTER4,
             endpoints: ENDPOINTS4,
-            live: LIVE4,
             pods: PODS4,
             source: Field::Source4,
         }
@@ -157,38 +154,61 @@ impl Program {
             family: sets.family,
             number,
             endpoints: backends.len() as u32,
-            map: sets.endpoints,
             only: (backends.len() == 1).then_some((first.as_slice(), backends[0].1)),
         };
+        if let Some(seconds) = balancer.affinity_s {
+            return self.add_faithful(sets, chain, &pool, backends, seconds);
+        }
         if pool.only.is_none() {
             for (place, backend) in backends.iter().enumerate() {
-                self.elements.push(Element {
-                    set: sets.endpoints,
-                    key: [number.to_ne_bytes(), (place as u32).to_ne_bytes()].concat(),
-                    data: ElementData::Value(backend_bytes(backend)),
-                    end: false,
-                });
+                let data = ElementData::Value(backend_bytes(backend));
+                self.add_place(sets.endpoints, number, place, data);
             }
         }
+        let rule = Rule::new().lead_to_any(&pool, sets.endpoints);
+        self.chains.insert(chain, vec![rule]);
+    }
+
+    fn add_place(&mut self, map: &'static str, pool: u32, place: usize, data: ElementData) {
+        self.elements.push(Element {
+            set: map.into(),
+            key: [pool.to_ne_bytes(), (place as u32).to_ne_bytes()].concat(),
+            data,
+            end: false,
+        });
+    }
+
+    /// The same where a client is to stay with its endpoint: every endpoint has a set of its clients, which goes
+    /// with it, and a chain that puts them in.
+    fn add_faithful(
+        &mut self,
+        sets: &Sets,
+        chain: String,
+        pool: &Pool<'_>,
+        backends: &[Backend],
+        seconds: u32,
+    ) {
         let mut rules = Vec::new();
-        if let Some(seconds) = balancer.affinity_s {
-            let memory = format!("clients-{number}-{seconds}");
-            rules.push(Rule::new().lead_as_remembered(&pool, &memory, sets.live));
-            rules.push(Rule::new().forget_client(&pool, &memory));
-            rules.push(Rule::new().lead_and_remember(&pool, &memory));
-            for backend in backends {
-                let key = [number.to_ne_bytes().to_vec(), backend_bytes(backend)].concat();
-                self.elements.push(plain(sets.live, key));
-            }
-            let map = LearningMap {
-                name: memory.clone(),
-                is_ipv6: balancer.is_ipv6,
+        for (place, backend) in backends.iter().enumerate() {
+            let address = octets(backend.0);
+            let hex: String = address.iter().map(|byte| format!("{byte:02x}")).collect();
+            let name = format!("{}-{hex}-{}", pool.number, backend.1);
+            let (clients, to) = (format!("clients-{name}-{seconds}"), format!("to-{name}"));
+            rules.push(Rule::new().among(&[sets.source], &clients).goto(&to));
+            let lead = |rule: Rule| rule.lead_to(sets.family, &address, backend.1);
+            let remember = Rule::new().remember_client(sets.family, &clients);
+            let steps = vec![lead(remember), lead(Rule::new())];
+            self.chains.insert(to.clone(), steps);
+            let set = ClientSet {
+                name: clients.clone(),
+                is_ipv6: matches!(sets.family, Address::V6),
                 timeout_ms: u64::from(seconds) * 1000,
-                entries_max: CLIENTS_MAX,
+                clients_max: CLIENTS_MAX,
             };
-            self.memories.insert(memory, map);
+            self.sets.insert(clients, set);
+            self.add_place(PLACES, pool.number, place, ElementData::Goto(to));
         }
-        rules.push(Rule::new().lead_to_any(&pool));
+        rules.push(Rule::new().go_to_any(pool, PLACES));
         self.chains.insert(chain, rules);
     }
 
@@ -248,7 +268,7 @@ impl Program {
             self.elements.push(plain(sets.cluster, key.clone()));
         }
         self.elements.push(Element {
-            set,
+            set: set.into(),
             key,
             data: verdict,
             end: false,

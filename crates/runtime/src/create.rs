@@ -12,6 +12,7 @@ use crate::error::{Error, Result};
 use crate::init::child::{self, Child};
 use crate::message::{Channel, Message};
 use crate::namespaces::Plan;
+use crate::net_devices::Devices;
 use crate::sources::Sources;
 use crate::userns_clone::clone_by_helper;
 use crate::{CreateRequest, Created, agent, device_rules, hooks};
@@ -28,6 +29,7 @@ pub fn create(request: CreateRequest<'_>) -> Result<Created> {
     let mut plan = Plan::new(request.spec, request.netns)?;
     let mounts = HostMounts::of(&request, &plan)?;
     let sources = Sources::open(request.spec, request.bundle, &plan)?;
+    let devices = Devices::find(request.spec, &plan)?;
     let overlap = crate::has_root() && plan.keeps_view();
     let cgroup = OwnedCgroup::begin(request.spec, request.id, overlap)?;
     let (channel, theirs) = Channel::pair().map_err(Error::system("make a socket pair"))?;
@@ -38,15 +40,16 @@ pub fn create(request: CreateRequest<'_>) -> Result<Created> {
         Cloned::Child => {
             // The parent's end: its closing must be seen when the parent dies.
             drop(channel);
-            let channel = &theirs;
             child::run(&Child {
                 request: &request,
                 process,
                 plan: &plan,
-                channel,
+                channel: &theirs,
                 cgroup: cgroup.group(),
                 overlap,
+                prepared: false.into(),
                 sources: &sources,
+                devices: &devices,
             })
         }
         Cloned::Parent { pid, pidfd } => (pid, pidfd),
@@ -58,9 +61,7 @@ pub fn create(request: CreateRequest<'_>) -> Result<Created> {
             true => prepare_foreign(&request, &plan, cgroup.group(), pid)?,
             false => cgroup.complete(request.spec, request.id)?,
         }
-        channel
-            .send(&Message::Prepared, &[])
-            .map_err(Error::system("talk to the container"))?;
+        tell(&channel, &Message::Prepared)?;
     }
     let pty = wait_until_ready(&channel, &mut |moment| match moment {
         Moment::Hooks => match request.spec.hooks() {
@@ -69,6 +70,7 @@ pub fn create(request: CreateRequest<'_>) -> Result<Created> {
             }
             None => Ok(()),
         },
+        Moment::Devices => devices.hand_over(pid),
         Moment::Clocks => crate::clocks::set_offsets(request.spec, pid),
         Moment::Listener(listener) => {
             let state = request.state("creating", pid, request.spec);
@@ -123,11 +125,6 @@ fn refuse_absent(spec: &Spec) -> Result<()> {
                 .into(),
         ));
     }
-    if linux.is_some_and(|linux| linux.net_devices().as_ref().is_some_and(|d| !d.is_empty())) {
-        return Err(Error::Config(
-            "netDevices is not supported: move the devices by a createRuntime hook".into(),
-        ));
-    }
     Ok(())
 }
 
@@ -155,12 +152,20 @@ pub(crate) fn clone_into(plan: &Plan, cgroup: Option<BorrowedFd<'_>>) -> Result<
     cloned
 }
 
+fn tell(channel: &Channel, message: &Message) -> Result<()> {
+    channel
+        .tell(message)
+        .map_err(Error::system("talk to the container"))
+}
+
 /// What the child waits for on the way.
 pub(crate) enum Moment {
     /// The hooks between the mounts and the change of root.
     Hooks,
     /// Offsets of the clocks.
     Clocks,
+    /// Network devices that are to be moved to the child.
+    Devices,
     /// The seccomp agent is to get this descriptor of the child.
     Listener(i32),
 }
@@ -170,11 +175,6 @@ pub(crate) fn wait_until_ready(
     channel: &Channel,
     act: &mut dyn FnMut(Moment) -> Result<()>,
 ) -> Result<Option<OwnedFd>> {
-    let answer = |message: Message| {
-        channel
-            .send(&message, &[])
-            .map_err(Error::system("talk to the container"))
-    };
     loop {
         let received = channel
             .receive()
@@ -186,15 +186,19 @@ pub(crate) fn wait_until_ready(
             }
             Message::AtHooks => {
                 act(Moment::Hooks)?;
-                answer(Message::HooksDone)?;
+                tell(channel, &Message::HooksDone)?;
+            }
+            Message::AtDevices => {
+                act(Moment::Devices)?;
+                tell(channel, &Message::DevicesMoved)?;
             }
             Message::AtClocks => {
                 act(Moment::Clocks)?;
-                answer(Message::ClocksSet)?;
+                tell(channel, &Message::ClocksSet)?;
             }
             Message::Listener { number } => {
                 act(Moment::Listener(number))?;
-                answer(Message::ListenerTaken)?;
+                tell(channel, &Message::ListenerTaken)?;
             }
             Message::Failed { message, exit_code } => {
                 return Err(Error::Init { message, exit_code });

@@ -70,7 +70,7 @@ pub fn exec(request: ExecRequest<'_>) -> Result<Executed> {
             let process = pidfd.pidfd.as_ref().ok_or(Error::Vanished)?;
             agent::hand_over(request.spec, pidfd.pid, &state, process.as_fd(), listener)
         }
-        Moment::Hooks | Moment::Clocks => Ok(()),
+        Moment::Hooks | Moment::Clocks | Moment::Devices => Ok(()),
     })?;
     channel
         .send(&Message::Start, &[])

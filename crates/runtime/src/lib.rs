@@ -20,6 +20,7 @@ mod init;
 mod message;
 mod mount_options;
 mod namespaces;
+mod net_devices;
 mod path;
 mod seccomp;
 mod sources;

@@ -40,6 +40,10 @@ pub enum Message {
         /// Its number.
         pid: i32,
     },
+    /// From the child: it is in its network namespace, to which devices may be moved.
+    AtDevices,
+    /// To the child: they are there.
+    DevicesMoved,
     /// From the child: it has a time namespace, whose offsets only the creator may set.
     AtClocks,
     /// To the child: they are set.
@@ -108,6 +112,21 @@ impl Channel {
         Ok(())
     }
 
+    /// Sends a message to a side that may be gone: what it said before it went is then the next to be received.
+    pub fn tell(&self, message: &Message) -> io::Result<()> {
+        match self.send(message, &[]) {
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset
+                ) =>
+            {
+                Ok(())
+            }
+            other => other,
+        }
+    }
+
     /// Sends a message by the one system call that a filter may not ask an agent about.
     pub fn write(&self, message: &Message) -> io::Result<()> {
         let bytes = serde_json::to_vec(message)?;
@@ -120,10 +139,14 @@ impl Channel {
         let mut bytes = vec![0; MESSAGE_BYTES_MAX + 1];
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS_MAX))];
         let mut control = RecvAncillaryBuffer::new(&mut space);
+        let mut was_reset = false;
         let received = loop {
             let slices = &mut [IoSliceMut::new(&mut bytes)];
             match rustix::net::recvmsg(&self.0, slices, &mut control, RecvFlags::CMSG_CLOEXEC) {
                 Err(rustix::io::Errno::INTR) => {}
+                // The other side went without reading all that it was sent. That is told first; what it said itself
+                // before it went is still there.
+                Err(rustix::io::Errno::CONNRESET) if !was_reset => was_reset = true,
                 Err(rustix::io::Errno::CONNRESET) => return Ok(None),
                 other => break other?,
             }
@@ -147,6 +170,29 @@ impl Channel {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn last_words_are_heard_whatever_was_sent_meanwhile() {
+        let failed = Message::Failed {
+            message: "no such file".into(),
+            exit_code: 127,
+        };
+        for told_before in [true, false] {
+            let (parent, child) = Channel::pair().unwrap();
+            child.send(&failed, &[]).unwrap();
+            if told_before {
+                parent.tell(&Message::Prepared).unwrap();
+            }
+            drop(child);
+            parent.tell(&Message::Prepared).unwrap();
+            let (heard, _) = parent.receive().unwrap().unwrap();
+            assert!(
+                matches!(heard, Message::Failed { exit_code: 127, .. }),
+                "{heard:?}"
+            );
+            assert!(parent.receive().unwrap().is_none());
+        }
+    }
 
     #[test]
     fn messages_carry_descriptors_and_an_end_is_seen() {

@@ -538,3 +538,68 @@ fn a_hook_that_fails_after_the_start_stops_the_container() {
     case.refused(&["start", &case.id], 1, "error running poststart hook #0");
     assert_eq!(case.status(), "stopped");
 }
+
+/// Runs the container in a network namespace where a shell line has prepared devices.
+fn run_with_devices(case: &Case, prepare: &str) -> (i32, String) {
+    let line = format!("set -e; {prepare}; exec \"$0\" --root \"$1\" run \"$2\"");
+    let output = std::process::Command::new("unshare")
+        .args(["--net", "sh", "-c", &line])
+        .arg(case::program())
+        .arg(case.path("state"))
+        .arg(&case.id)
+        .current_dir(case.folder.path())
+        .stdin(std::process::Stdio::null())
+        .output()
+        .unwrap();
+    let text = [output.stdout, output.stderr].concat();
+    (
+        output.status.code().unwrap(),
+        String::from_utf8(text).unwrap(),
+    )
+}
+
+#[test]
+fn network_devices_move_in_with_their_addresses() {
+    let case = Case::new(&[
+        "/bin/sh",
+        "-c",
+        "/bin/busybox ip addr show dev inside; /bin/busybox ip addr show dev lo",
+    ]);
+    case.configure(|spec| {
+        spec["linux"]["netDevices"] = json!({"out0": {"name": "inside"}});
+    });
+    let (code, text) = run_with_devices(
+        &case,
+        "ip link add out0 type veth peer name out1; ip link set out1 up; \
+         ip addr add 10.77.0.1/24 dev out0; ip addr add fd77::1/64 dev out0 nodad; ip link set out0 mtu 1400",
+    );
+    assert_eq!(code, 0, "{text}");
+    for wanted in [
+        "inet 10.77.0.1/24",
+        "inet6 fd77::1/64",
+        "mtu 1400",
+        "UP",
+        "inside",
+    ] {
+        assert!(text.contains(wanted), "{wanted}: {text}");
+    }
+    assert!(!text.contains("out0"), "{text}");
+}
+
+#[test]
+fn a_network_device_that_is_not_there_is_named() {
+    let case = Case::new(&["/bin/true"]);
+    case.configure(|spec| spec["linux"]["netDevices"] = json!({"missing0": {}}));
+    let (code, text) = run_with_devices(&case, "true");
+    assert_ne!(code, 0);
+    assert!(text.contains("missing0"), "{text}");
+    case.configure(|spec| spec["linux"]["netDevices"] = json!({"lo": {"name": "a/b"}}));
+    let (code, text) = run_with_devices(&case, "true");
+    assert_ne!(code, 0);
+    assert!(
+        text.contains("can't be the name of a network device"),
+        "{text}"
+    );
+    let left = std::fs::read_dir(case.path("state")).map(|all| all.count());
+    assert_eq!(left.unwrap_or(0), 0, "a failed creation leaves nothing");
+}

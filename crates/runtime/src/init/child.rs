@@ -1,5 +1,6 @@
 //! The sequence from the clone to the exec.
 
+use std::cell::Cell;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use oci_spec::runtime::{LinuxSeccomp, Process, Spec};
@@ -17,6 +18,7 @@ use super::{
 };
 use crate::message::{Channel, Message};
 use crate::namespaces::Plan;
+use crate::net_devices::Devices;
 use crate::sources::Sources;
 use crate::{CreateRequest, Gate, Stdio, hooks};
 
@@ -30,7 +32,10 @@ pub struct Child<'a> {
     pub cgroup: &'a dyn wharf_cgroup::Cgroup,
     /// The group is made by the parent while this process makes its mounts; it is joined after those.
     pub overlap: bool,
+    /// The parent has said that it is made.
+    pub prepared: Cell<bool>,
     pub sources: &'a Sources,
+    pub devices: &'a Devices,
 }
 
 /// Becomes the container. The parent learns of every failure by a message.
@@ -115,6 +120,12 @@ impl Child<'_> {
         if self.plan.create & namespace::NETWORK != 0 {
             wharf_sys::netns::bring_loopback_up().map_err(failed("bring lo up"))?;
         }
+        if !self.devices.is_empty() {
+            self.ask(&Message::AtDevices, "move network devices")?;
+            self.devices
+                .set_up()
+                .map_err(failed("set up network devices"))?;
+        }
         Ok(())
     }
 
@@ -144,15 +155,26 @@ impl Child<'_> {
         self.channel
             .send(message, &[])
             .map_err(failed("report to the runtime"))?;
-        match self.channel.receive().map_err(failed(what))? {
-            Some((Message::HooksDone | Message::ClocksSet, _)) => Ok(()),
-            _ => Err(Failure::new(format!(
-                "{what}: the runtime ended before that was done"
-            ))),
+        loop {
+            match self.channel.receive().map_err(failed(what))? {
+                Some((Message::HooksDone | Message::ClocksSet | Message::DevicesMoved, _)) => {
+                    return Ok(());
+                }
+                // The control group was made meanwhile.
+                Some((Message::Prepared, _)) => self.prepared.set(true),
+                _ => {
+                    return Err(Failure::new(format!(
+                        "{what}: the runtime ended before that was done"
+                    )));
+                }
+            }
         }
     }
 
     fn expect_prepared(&self) -> Step {
+        if self.prepared.get() {
+            return Ok(());
+        }
         match self
             .channel
             .receive()

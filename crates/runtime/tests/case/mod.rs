@@ -110,7 +110,7 @@ impl Case {
 }
 
 /// The program: as it was built, or as the virtual machine has it.
-fn program() -> PathBuf {
+pub fn program() -> PathBuf {
     std::env::var_os("WHARF_RUNTIME")
         .map_or_else(|| env!("CARGO_BIN_EXE_wharf-runtime").into(), PathBuf::from)
 }

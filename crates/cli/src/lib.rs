@@ -6,6 +6,7 @@
 //! a few requests one after another, and `run` has a budget of milliseconds.
 #![forbid(unsafe_code)]
 
+mod cluster;
 mod config;
 mod container;
 mod failure;

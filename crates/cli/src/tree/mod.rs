@@ -1,5 +1,6 @@
 //! Every command with its words, flags and help.
 
+mod cluster;
 mod container;
 mod image;
 mod other;
@@ -89,6 +90,7 @@ pub const OTHERS: &[&Command] = &[
     &container::UNPAUSE,
     &container::UPDATE,
     &container::WAIT,
+    &cluster::WHY,
 ];
 
 /// All of them.

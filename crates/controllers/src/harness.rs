@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use base64::Engine as _;
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Pod, ServiceAccount};
 use serde_json::{Value, json};
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
@@ -102,7 +102,7 @@ impl Cluster {
             queue.clone(),
             fates.clone(),
         ));
-        Cluster {
+        let cluster = Cluster {
             writes: Writes::new(api.clone()),
             api,
             fates,
@@ -110,7 +110,15 @@ impl Cluster {
             queue,
             tasks: vec![serving, node],
             _folder: folder,
-        }
+        };
+        // Pods are refused until then.
+        cluster
+            .until::<ServiceAccount>("the default account", |all| {
+                all.iter()
+                    .any(|one| one.key() == Key::new("default", "default"))
+            })
+            .await;
+        cluster
     }
 
     /// Starts the controllers.

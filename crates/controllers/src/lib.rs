@@ -12,18 +12,22 @@
 
 mod context;
 mod deployments;
+mod endpoints;
 mod events;
 mod expectations;
 mod fingerprint;
+mod freshness;
 #[cfg(test)]
 mod harness;
 mod informers;
+mod node_ranges;
 mod ownership;
 mod percent;
 mod pod_state;
 mod pods;
 mod replicas;
 mod selector;
+mod slices;
 mod work;
 mod writes;
 
@@ -72,6 +76,10 @@ const CONTROLLERS: &[(&str, Start)] = &[
         "replicationcontroller-controller",
         replicas::replication_controller,
     ),
+    ("endpoints-controller", endpoints::endpoints),
+    ("endpointslice-controller", slices::endpoint_slices),
+    ("endpointslice-mirroring-controller", slices::mirroring),
+    ("node-ipam-controller", node_ranges::node_ranges),
 ];
 
 /// Runs the controllers until `stop`; what is under way then is given up at once: every step may be the last one.

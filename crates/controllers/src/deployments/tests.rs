@@ -289,6 +289,7 @@ async fn the_history_has_its_limit() {
     let mut wanted = deployment("web", 1, rolling("1", "0"));
     wanted["spec"]["revisionHistoryLimit"] = json!(1);
     cluster.create::<Deployment>(wanted).await;
+    cluster.until_one("web", "one", is_done).await;
     for (revision, name) in [("2", "two"), ("3", "three"), ("4", "four")] {
         cluster.patch::<Deployment>("web", image(name)).await;
         cluster

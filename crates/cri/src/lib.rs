@@ -2,6 +2,7 @@
 //! server, and pods as sandboxes on our own engine. Does not know Kubernetes' objects.
 #![forbid(unsafe_code)]
 
+pub mod local;
 mod remote;
 mod rpcs;
 mod serve;
@@ -12,6 +13,7 @@ use std::pin::Pin;
 use futures_util::Stream;
 use tonic::Status;
 
+pub use local::{Local, Pods};
 pub use remote::Remote;
 pub use serve::serve;
 

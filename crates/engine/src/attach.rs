@@ -242,6 +242,23 @@ impl Engine {
         blocking(move || Ok(supervisor.resize_exec(&exec.id, height, width)?)).await
     }
 
+    /// Sends a signal to an exec's process; one that has ended is fine.
+    pub async fn exec_signal(&self, exec: &str, signal: i32) -> Result<()> {
+        let exec = self.exec_inspect(exec)?;
+        let supervisor = self.inner.containers.find(&exec.container_id)?.running()?;
+        blocking(move || match supervisor.signal_exec(&exec.id, signal) {
+            Ok(()) | Err(wharf_shim::client::Error::Start { .. }) => Ok(()),
+            Err(error) => Err(error.into()),
+        })
+        .await
+    }
+
+    /// Has a container's supervisor open its log anew, after somebody moved the file away.
+    pub async fn reopen_log(&self, container: &str) -> Result<()> {
+        let supervisor = self.inner.containers.find(container)?.running()?;
+        blocking(move || Ok(supervisor.reopen_log()?)).await
+    }
+
     pub(crate) fn exec_ended(&self, entry: &Entry, exec: &str, exit_code: i32) {
         if let Some(known) = lock(&self.inner.execs).get_mut(exec) {
             known.running = false;
@@ -323,11 +340,7 @@ fn exec_process(
     } else {
         &spec.user
     };
-    let user = users::resolve(
-        std::os::fd::AsFd::as_fd(&root),
-        user,
-        &record.spec.group_add,
-    )?;
+    let user = users::of_container(std::os::fd::AsFd::as_fd(&root), &record.spec, user)?;
     let container = if spec.privileged {
         crate::ContainerSpec {
             privileged: true,

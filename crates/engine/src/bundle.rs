@@ -133,6 +133,7 @@ impl Engine {
         let mut sysctls = spec.sysctls.clone();
         if !matches!(spec.network_mode.as_str(), "host")
             && !spec.network_mode.starts_with("container:")
+            && spec.pod.is_none()
         {
             // Any port, and pings, without rights: what Docker gives since 20.10.
             sysctls
@@ -194,6 +195,9 @@ fn process(record: &Record, facts: &Facts<'_>) -> Value {
         "noNewPrivileges": spec.security_opt.iter().any(|o| o == "no-new-privileges" || o == "no-new-privileges:true" || o == "no-new-privileges=true"),
         "rlimits": rlimits(spec),
     });
+    if let Some(profile) = spec.pod.as_ref().and_then(|pod| pod.apparmor.as_ref()) {
+        process["apparmorProfile"] = json!(profile);
+    }
     if spec.oom_score_adj != 0 {
         process["oomScoreAdj"] = json!(spec.oom_score_adj);
     }
@@ -252,6 +256,11 @@ fn env(record: &Record, facts: &Facts<'_>) -> Vec<String> {
 fn namespaces(record: &Record, facts: &Facts<'_>) -> Vec<Value> {
     let spec = &record.spec;
     let mut list = vec![json!({"type": "mount"})];
+    if let Some(pod) = &spec.pod {
+        list.extend(pod_namespaces(pod, facts));
+        list.extend(wants_cgroup_namespace(spec).then(|| json!({"type": "cgroup"})));
+        return list;
+    }
     let mut add = |kind: &str, mode: &str, key: &str, file: &str| match facts.joined.get(key) {
         Some(pid) => list.push(json!({"type": kind, "path": format!("/proc/{pid}/ns/{file}")})),
         None if mode == "host" => {}
@@ -268,15 +277,34 @@ fn namespaces(record: &Record, facts: &Facts<'_>) -> Vec<Value> {
         &spec.uts_mode
     };
     add("uts", uts, "uts", "uts");
-    let private = match spec.cgroupns_mode.as_str() {
-        "private" => true,
-        "host" => false,
-        _ => !spec.privileged && matches!(wharf_cgroup::version(), Ok(wharf_cgroup::Version::V2)),
-    };
-    if private {
+    if wants_cgroup_namespace(spec) {
         list.push(json!({"type": "cgroup"}));
     }
     list
+}
+
+/// Those that the pod has, those of another container of it, and the rest of the container's own.
+fn pod_namespaces(pod: &crate::PodPart, facts: &Facts<'_>) -> Vec<Value> {
+    let mut list = Vec::new();
+    for kind in ["pid", "ipc", "network", "uts"] {
+        match (facts.joined.get(kind), pod.namespaces.get(kind)) {
+            (Some(pid), _) => {
+                list.push(json!({"type": kind, "path": format!("/proc/{pid}/ns/{kind}")}))
+            }
+            (None, Some(Some(path))) => list.push(json!({"type": kind, "path": path})),
+            (None, Some(None)) => {}
+            (None, None) => list.push(json!({"type": kind})),
+        }
+    }
+    list
+}
+
+fn wants_cgroup_namespace(spec: &crate::ContainerSpec) -> bool {
+    match spec.cgroupns_mode.as_str() {
+        "private" => true,
+        "host" => false,
+        _ => !spec.privileged && matches!(wharf_cgroup::version(), Ok(wharf_cgroup::Version::V2)),
+    }
 }
 
 fn mounts(record: &Record, facts: &Facts<'_>) -> Vec<Value> {
@@ -294,7 +322,14 @@ fn mounts(record: &Record, facts: &Facts<'_>) -> Vec<Value> {
         json!({"destination": "/dev/mqueue", "type": "mqueue", "source": "mqueue", "options": ["nosuid", "noexec", "nodev"]}),
     ];
     list.push(shm(record, facts));
-    let taken = |target: &str| record.mounts.iter().any(|m| m.destination == target);
+    let of_pod = spec.pod.as_ref().map_or(&[][..], |pod| &pod.mounts);
+    let taken = |target: &str| {
+        record.mounts.iter().any(|m| m.destination == target)
+            || of_pod
+                .iter()
+                .any(|m| crate::mounts::clean(&m.target) == target)
+    };
+    let files = spec.pod.as_ref().map_or(facts.folder, |pod| &pod.files);
     list.retain(|mount| !mount["destination"].as_str().is_some_and(&taken));
     for (name, target) in [
         ("resolv.conf", "/etc/resolv.conf"),
@@ -302,7 +337,7 @@ fn mounts(record: &Record, facts: &Facts<'_>) -> Vec<Value> {
         ("hosts", "/etc/hosts"),
     ] {
         if !taken(target) {
-            list.push(json!({"destination": target, "type": "bind", "source": facts.folder.join(name), "options": ["rbind", "rprivate"]}));
+            list.push(json!({"destination": target, "type": "bind", "source": files.join(name), "options": ["rbind", "rprivate"]}));
         }
     }
     if let Some(program) = &facts.init {
@@ -330,6 +365,10 @@ fn mounts(record: &Record, facts: &Facts<'_>) -> Vec<Value> {
                     None => mount_point(record, point),
                 }),
         )
+        .chain(of_pod.iter().map(|mount| {
+            json!({"destination": crate::mounts::clean(&mount.target), "type": "bind",
+                "source": mount.source, "options": mount.options})
+        }))
         .collect();
     // What lies deeper is mounted later, else it would be hidden.
     asked.sort_by_key(|mount| {
@@ -343,6 +382,9 @@ fn mounts(record: &Record, facts: &Facts<'_>) -> Vec<Value> {
 
 fn shm(record: &Record, facts: &Facts<'_>) -> Value {
     let spec = &record.spec;
+    if let Some(pod) = &spec.pod {
+        return json!({"destination": "/dev/shm", "type": "bind", "source": pod.shm, "options": ["rbind", "rprivate"]});
+    }
     match (facts.joined.get("ipc"), spec.ipc_mode.as_str()) {
         (Some(pid), _) => {
             json!({"destination": "/dev/shm", "type": "bind", "source": format!("/proc/{pid}/root/dev/shm"), "options": ["rbind", "rprivate"]})
@@ -432,6 +474,13 @@ fn resources(spec: &crate::ContainerSpec) -> Value {
         }
     }
     value["devices"] = json!(rules);
+    if let Some(pod) = &spec.pod {
+        let limit = |(size, limit): &(String, u64)| json!({"pageSize": size, "limit": limit});
+        value["hugepageLimits"] = pod.huge_pages.iter().map(limit).collect();
+        if !pod.unified.is_empty() {
+            value["unified"] = json!(pod.unified);
+        }
+    }
     value
 }
 

@@ -21,7 +21,8 @@ impl Engine {
     /// Makes the namespace with its endpoints and publishes the ports.
     pub(crate) async fn connect(&self, entry: &Arc<Entry>) -> Result<Connected> {
         let spec = entry.record().spec.clone();
-        if spec.network_mode == "host" || spec.network_mode.starts_with("container:") {
+        let joins = spec.network_mode == "host" || spec.network_mode.starts_with("container:");
+        if joins || spec.pod.is_some() {
             return Ok(Connected::default());
         }
         let bridges = self.bridges_of(entry)?;

@@ -15,13 +15,23 @@ impl Engine {
         Ok(self.view(&entry))
     }
 
-    /// Every container, newest first.
+    /// Every container that is not part of a pod, newest first.
     pub fn containers(&self) -> Vec<Container> {
+        self.listed(|pod| pod.is_none())
+    }
+
+    /// The containers of pods, newest first.
+    pub fn pod_containers(&self) -> Vec<Container> {
+        self.listed(|pod| pod.is_some())
+    }
+
+    fn listed(&self, wanted: impl Fn(&Option<Box<crate::PodPart>>) -> bool) -> Vec<Container> {
         let mut all: Vec<Container> = self
             .inner
             .containers
             .all()
             .iter()
+            .filter(|entry| wanted(&entry.record().spec.pod))
             .map(|entry| self.view(entry))
             .collect();
         all.sort_by_key(|container| std::cmp::Reverse(container.created));

@@ -60,7 +60,9 @@ impl Engine {
         let mut undo = Undo::default();
 
         let id = names::new_id()?;
-        let name = self.take_name(name, &id)?;
+        // A pod's containers are known by their adapter's names; the ID is always free.
+        let own_name = spec.pod.is_some().then_some(id.as_str());
+        let name = self.take_name(own_name.or(name), &id)?;
         let (engine, taken) = (self.clone(), name.clone());
         undo.push(move || engine.inner.containers.release(&taken));
 
@@ -169,7 +171,9 @@ impl Engine {
     /// Networks to be joined at the start, by name.
     fn plan_networks(&self, spec: &ContainerSpec) -> Result<BTreeMap<String, NetworkAttachment>> {
         let mode = match spec.network_mode.as_str() {
-            mode if mode.starts_with("container:") => return Ok(BTreeMap::new()),
+            mode if mode.starts_with("container:") || spec.pod.is_some() => {
+                return Ok(BTreeMap::new());
+            }
             "default" => "bridge",
             mode => mode,
         };

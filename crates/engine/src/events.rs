@@ -15,6 +15,9 @@ const KEPT_MAX: usize = 1_000;
 /// Events a slow listener may be behind before it loses some.
 const BEHIND_MAX: usize = 4_096;
 
+/// Kind of the events of pods and their containers.
+pub const POD_KIND: &str = "pod-container";
+
 /// The bus of an engine.
 #[derive(Debug)]
 pub(crate) struct Bus {
@@ -88,9 +91,17 @@ pub(crate) fn now_ns() -> i64 {
 impl Engine {
     /// An event of a container, with the attributes every one of them has: image, name, labels.
     pub(crate) fn container_event(&self, entry: &Entry, action: &str, further: &[(&str, String)]) {
+        let kind;
         let attributes = {
             let record = entry.record();
             let mut attributes: Labels = record.spec.labels.clone();
+            kind = match &record.spec.pod {
+                Some(pod) => {
+                    attributes.insert("sandbox".into(), pod.sandbox.clone());
+                    POD_KIND
+                }
+                None => "container",
+            };
             attributes.insert("image".into(), record.spec.image.clone());
             attributes.insert("name".into(), record.name.clone());
             attributes.extend(
@@ -100,7 +111,7 @@ impl Engine {
             );
             attributes
         };
-        self.emit("container", action, &entry.id, attributes);
+        self.emit(kind, action, &entry.id, attributes);
     }
 
     /// Any event, now.

@@ -49,6 +49,7 @@ mod volume_copy;
 
 pub use commit::config_of_changes;
 pub use error::{Error, Kind, Result};
+pub use events::POD_KIND;
 pub use spec::*;
 pub use view::*;
 pub use wharf_net::Protocol;
@@ -147,7 +148,20 @@ impl Engine {
         since_ns: Option<i64>,
         until_ns: Option<i64>,
     ) -> Pin<Box<dyn Stream<Item = Event> + Send>> {
-        self.inner.bus.stream(since_ns, until_ns)
+        let of_pod = |event: &Event| std::future::ready(event.kind != POD_KIND);
+        Box::pin(futures_util::StreamExt::filter(
+            self.inner.bus.stream(since_ns, until_ns),
+            of_pod,
+        ))
+    }
+
+    /// Events of pods and their containers from now on.
+    pub fn pod_events(&self) -> Pin<Box<dyn Stream<Item = Event> + Send>> {
+        let of_pod = |event: &Event| std::future::ready(event.kind == POD_KIND);
+        Box::pin(futures_util::StreamExt::filter(
+            self.inner.bus.stream(None, None),
+            of_pod,
+        ))
     }
     /// Tells the world of something that happened outside the engine (an image pulled, tagged, built …).
     pub fn publish(&self, event: Event) {

@@ -147,7 +147,11 @@ impl Engine {
         for target in &spec.volumes {
             let target = clean(target);
             let taken = resolved.iter().any(|r| r.point.destination == target)
-                || spec.tmpfs.keys().any(|t| clean(t) == target);
+                || spec.tmpfs.keys().any(|t| clean(t) == target)
+                || spec
+                    .pod
+                    .as_ref()
+                    .is_some_and(|pod| pod.mounts.iter().any(|m| clean(&m.target) == target));
             if !taken {
                 let labels =
                     Labels::from([("com.docker.volume.anonymous".to_owned(), String::new())]);

@@ -106,6 +106,47 @@ pub struct ContainerSpec {
     pub console_size: Option<(u16, u16)>,
     /// Links and isolation that only the adapter shows again.
     pub extra: BTreeMap<String, serde_json::Value>,
+    /// The container is part of a pod: shown and told of apart from the others.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pod: Option<Box<PodPart>>,
+}
+
+/// What a container of a pod gets from its sandbox. The pod's keeper makes namespaces and files, and takes them away.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct PodPart {
+    /// ID of the sandbox.
+    pub sandbox: String,
+    /// OCI namespace type (`network`, `ipc`, `uts`, `pid`) → file of the namespace to join; `None`: the host's. A
+    /// type that is missing: one of the container's own.
+    pub namespaces: BTreeMap<String, Option<PathBuf>>,
+    /// Folder or mount that becomes /dev/shm.
+    pub shm: PathBuf,
+    /// Folder with `resolv.conf`, `hostname` and `hosts`.
+    pub files: PathBuf,
+    /// Log in the format of the Container Runtime Interface; `None`: output is not kept.
+    pub log: Option<PathBuf>,
+    /// Bind mounts, with the options of the OCI runtime specification.
+    pub mounts: Vec<PodMount>,
+    /// Only the groups that were asked for, none of the image's /etc/group.
+    pub strict_groups: bool,
+    /// AppArmor profile to take on.
+    pub apparmor: Option<String>,
+    /// Files of cgroup v2 and their values.
+    pub unified: Labels,
+    /// Page size (`2MB`) and limit.
+    pub huge_pages: Vec<(String, u64)>,
+    /// Kept for the adapter that made the container; the engine does not look at it.
+    pub adapter: String,
+}
+
+/// A bind mount of a pod's container.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct PodMount {
+    pub source: PathBuf,
+    pub target: String,
+    pub options: Vec<String>,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]

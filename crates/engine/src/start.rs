@@ -199,7 +199,7 @@ impl Engine {
         fs::create_dir_all(&run_dir).map_err(io(format!("make {}", run_dir.display())))?;
         let folder = self.folder(&entry.id);
         let facts = Facts {
-            user: users::resolve(rootfs.as_fd(), &spec.user, &spec.group_add)?,
+            user: users::of_container(rootfs.as_fd(), spec, &spec.user)?,
             hostname: self.hostname(&record),
             link_env: self.link_env(&record.name, spec),
             joined: joined.clone(),
@@ -207,8 +207,10 @@ impl Engine {
             volume_options: self.volume_options(&record),
             folder: &folder,
         };
-        mark(rootfs.as_fd());
-        self.write_files(&record, &facts.hostname)?;
+        if spec.pod.is_none() {
+            mark(rootfs.as_fd());
+            self.write_files(&record, &facts.hostname)?;
+        }
         let configuration = self.bundle(entry, &facts)?;
         Ok(Launch {
             id: entry.id.clone(),
@@ -407,6 +409,12 @@ fn mark(rootfs: BorrowedFd<'_>) {
 }
 
 fn log_config(spec: &ContainerSpec, path: &std::path::Path) -> Result<LogConfig> {
+    if let Some(pod) = &spec.pod {
+        return Ok(match &pod.log {
+            Some(path) => LogConfig::Cri { path: path.clone() },
+            None => LogConfig::None,
+        });
+    }
     if spec.log.driver == "none" {
         return Ok(LogConfig::None);
     }

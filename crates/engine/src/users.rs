@@ -26,6 +26,23 @@ pub(crate) fn resolve(root: BorrowedFd<'_>, user: &str, group_add: &[String]) ->
     find(user, group_add, &passwd, &group)
 }
 
+/// The same for a process of a container: a pod may want no groups of the image's.
+pub(crate) fn of_container(
+    root: BorrowedFd<'_>,
+    spec: &crate::ContainerSpec,
+    user: &str,
+) -> Result<User> {
+    let mut found = resolve(root, user, &spec.group_add)?;
+    if spec.pod.as_ref().is_some_and(|pod| pod.strict_groups) {
+        found.additional_gids = spec
+            .group_add
+            .iter()
+            .filter_map(|group| group.parse().ok())
+            .collect();
+    }
+    Ok(found)
+}
+
 /// A file of the image; links stay inside, a missing or unreadable file is empty.
 fn read_inside(root: BorrowedFd<'_>, path: &str) -> String {
     let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;

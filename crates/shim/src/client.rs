@@ -423,6 +423,12 @@ impl Supervisor {
         }
     }
 
+    /// Begins a new file of the log: the old one was moved away.
+    pub fn reopen_log(&self) -> Result<()> {
+        self.request("reopen the log of", &Request::ReopenLog, &[], &[])
+            .map(drop)
+    }
+
     /// Sets the size of an exec's terminal.
     pub fn resize_exec(&self, exec_id: &str, height: u16, width: u16) -> Result<()> {
         let request = Request::Resize {

@@ -31,11 +31,11 @@ pub fn main(words: impl Iterator<Item = OsString>) -> ExitCode {
 }
 
 fn supervise(command: &[OsString]) -> io::Result<u8> {
-    let Some((program, args)) = command.split_first() else {
-        return Err(io::Error::other("no program was named after --"));
-    };
     // Before there is a child, so that none of its signals is missed.
     let signals = SignalQueue::open()?;
+    let Some((program, args)) = command.split_first() else {
+        return hold(&signals);
+    };
     // A process group of its own: what a terminal sends goes to the child alone, and not through us a second time.
     let mut command = Command::new(program);
     command.args(args).process_group(0);
@@ -55,6 +55,24 @@ fn supervise(command: &[OsString]) -> io::Result<u8> {
         rustix::process::kill_process(child, Signal::CONT)?;
     }
     watch(&signals, child)
+}
+
+/// Without a program: process 1 of the process namespace that a pod's containers share. Reaps, until told to end.
+fn hold(signals: &SignalQueue) -> io::Result<u8> {
+    loop {
+        let mut waiting = [PollFd::new(signals, PollFlags::IN)];
+        match poll(&mut waiting, None) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+        while let Some(signal) = signals.next()? {
+            if signal == Signal::CHILD.as_raw() {
+                while let Ok(Some(_)) = wait(WaitOptions::NOHANG) {}
+            } else if signal == Signal::TERM.as_raw() {
+                return Ok(0);
+            }
+        }
+    }
 }
 
 /// Passes signals on to the child, until it ends.

@@ -41,6 +41,12 @@ pub enum LogConfig {
         /// Added to each line as `attrs`.
         attributes: std::collections::BTreeMap<String, String>,
     },
+    /// The format of the Container Runtime Interface: `TIME STREAM P|F TEXT`, a line each. Whoever reads the file
+    /// rotates it, and says so ([`crate::client::Supervisor::reopen_log`]).
+    Cri {
+        /// The file.
+        path: PathBuf,
+    },
 }
 
 /// Written as `exit.json` to the run folder, atomically, before the shim ends.
@@ -102,6 +108,8 @@ pub(crate) enum Request {
     },
     /// Descriptor: the attached stream, where said. Blob: OCI process.
     Exec(ExecHead),
+    /// The log was moved away: a new file is begun.
+    ReopenLog,
 }
 
 #[derive(Debug, Serialize, Deserialize)]

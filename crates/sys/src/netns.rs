@@ -12,6 +12,19 @@ pub fn unshare_network() -> rustix::io::Result<()> {
     unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWNET) }
 }
 
+/// Puts the calling thread, and only it, into new namespaces of System V IPC and of host names, as asked for (needs
+/// `CAP_SYS_ADMIN`).
+///
+/// # Errors
+/// What unshare(2) gives: `EPERM`, `ENOSPC` (limit on namespaces), `ENOMEM`.
+pub fn unshare_ipc_and_name(ipc: bool, name: bool) -> rustix::io::Result<()> {
+    let mut flags = UnshareFlags::empty();
+    flags.set(UnshareFlags::NEWIPC, ipc);
+    flags.set(UnshareFlags::NEWUTS, name);
+    // SAFETY: the hazard of unshare is `CLONE_FILES`; it is not among the flags that can be set here.
+    unsafe { rustix::thread::unshare_unsafe(flags) }
+}
+
 /// Brings `lo` of the calling thread's network namespace up.
 ///
 /// # Errors

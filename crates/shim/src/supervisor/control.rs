@@ -295,6 +295,10 @@ impl Supervisor {
                     .map_err(context("resize the terminal")),
                 None => return failed("no such process, or it has ended".to_owned()),
             },
+            Request::ReopenLog => match self.log() {
+                Some(log) => log.reopen().map_err(context("reopen the log")),
+                None => Ok(()),
+            },
             Request::Signal { exec_id, signal } => {
                 match find(&mut self.sessions, exec_id.as_deref()) {
                     Some(session) => session.signal(signal).map_err(context("send the signal")),

@@ -140,7 +140,7 @@ impl Supervisor {
         self.ports.resume(&self.poller, clock::monotonic_ms());
     }
 
-    fn log(&mut self) -> Option<&mut log::Log> {
+    pub(in crate::supervisor) fn log(&mut self) -> Option<&mut log::Log> {
         self.sessions.get_mut(&INIT)?.log.as_mut()
     }
 

@@ -27,6 +27,8 @@ const STREAMS: [&str; 2] = ["stdout", "stderr"];
 #[derive(Debug)]
 pub(crate) struct Log {
     files: Files,
+    /// The format of the Container Runtime Interface.
+    plain: bool,
     file: Option<File>,
     size_bytes: u64,
     max_size_bytes: u64,
@@ -50,17 +52,23 @@ struct Line {
 impl Log {
     /// Opens the log for appending; `None`: nothing is kept.
     pub(crate) fn open(config: LogConfig) -> io::Result<Option<Log>> {
-        let LogConfig::JsonFile {
-            path,
-            max_size_bytes,
-            max_files,
-            compress,
-            attributes,
-        } = config
-        else {
-            return Ok(None);
+        let mut plain = false;
+        let (path, max_size_bytes, max_files, compress, attributes) = match config {
+            LogConfig::None => return Ok(None),
+            LogConfig::JsonFile {
+                path,
+                max_size_bytes,
+                max_files,
+                compress,
+                attributes,
+            } => (path, max_size_bytes, max_files, compress, attributes),
+            LogConfig::Cri { path } => {
+                plain = true;
+                (path, None, 1, false, Default::default())
+            }
         };
         let mut log = Log {
+            plain,
             files: Files::new(path, max_files.max(1), compress),
             file: None,
             size_bytes: 0,
@@ -76,7 +84,8 @@ impl Log {
         Ok(Some(log))
     }
 
-    fn reopen(&mut self) -> io::Result<()> {
+    /// Opens the current file, whatever is open now.
+    pub(crate) fn reopen(&mut self) -> io::Result<()> {
         let (file, size_bytes) = self.files.open()?;
         self.size_bytes = size_bytes;
         self.file = Some(file);
@@ -105,13 +114,17 @@ impl Log {
     /// A stream has ended: its unfinished line is written as it is.
     pub(crate) fn end(&mut self, stream: usize) {
         if !self.lines[stream].bytes.is_empty() {
-            self.record(stream, &[], false);
+            // In the plain format an unfinished last line is whole: nothing follows it.
+            self.record(stream, &[], self.plain);
             self.flush();
         }
     }
 
     /// One record: the held part of the line and `rest`; `whole` gives it its newline.
     fn record(&mut self, stream: usize, rest: &[u8], whole: bool) {
+        if self.plain {
+            return self.plain_record(stream, rest, whole);
+        }
         let line = &mut self.lines[stream];
         let time = line.cut_at.unwrap_or_else(clock::now);
         line.cut_at = (!whole).then_some(time);
@@ -136,6 +149,23 @@ impl Log {
             self.rotate();
             self.out = record;
         }
+    }
+
+    /// `TIME STREAM P|F TEXT`: `P` says that the line goes on in the next record of the stream.
+    fn plain_record(&mut self, stream: usize, rest: &[u8], whole: bool) {
+        self.plain_head(stream, if whole { b"F" } else { b"P" });
+        self.out.append(&mut self.lines[stream].bytes);
+        self.out.extend_from_slice(rest);
+        self.out.push(b'\n');
+    }
+
+    fn plain_head(&mut self, stream: usize, tag: &[u8]) {
+        self.stamp.write(clock::now(), &mut self.out);
+        for word in [STREAMS[stream].as_bytes(), tag] {
+            self.out.push(b' ');
+            self.out.extend_from_slice(word);
+        }
+        self.out.push(b' ');
     }
 
     fn rotate(&mut self) {
@@ -193,11 +223,18 @@ impl Log {
     /// Says how much is missing, in the place where it is missing.
     fn marker(&mut self) -> Vec<u8> {
         let mut out = Vec::with_capacity(160);
-        json::open(&mut out);
         let words = format!(
             "wharf: {} log records lost here: the log could not be written",
             self.lost_records
         );
+        if self.plain {
+            let records = std::mem::take(&mut self.out);
+            self.plain_head(1, b"F");
+            self.out.extend_from_slice(words.as_bytes());
+            self.out.push(b'\n');
+            return std::mem::replace(&mut self.out, records);
+        }
+        json::open(&mut out);
         json::text(words.as_bytes(), &mut out);
         json::close(true, STREAMS[1], &self.attributes, &mut out);
         self.stamp.write(clock::now(), &mut out);

@@ -181,6 +181,8 @@ pub struct Cache {
 pub struct Cursor {
     next: u64,
     wake: watch::Receiver<u64>,
+    /// Where the watcher began; may be in the future.
+    after: Revision,
     at: Revision,
 }
 
@@ -341,6 +343,7 @@ impl Cache {
         Ok(Cursor {
             next: inner.first + place as u64,
             wake: self.wake.subscribe(),
+            after,
             at: after,
         })
     }
@@ -360,8 +363,17 @@ impl Cache {
             });
         }
         let place = (cursor.next - inner.first) as usize;
-        let events: Vec<Arc<Event>> = inner.ring.iter().skip(place).take(max).cloned().collect();
-        cursor.next += events.len() as u64;
+        // A cursor may stand in the future: what happens until then isn't for it.
+        let early = |event: &&Arc<Event>| event.revision <= cursor.after;
+        let passed = inner.ring.iter().skip(place).take_while(early).count();
+        let events: Vec<Arc<Event>> = inner
+            .ring
+            .iter()
+            .skip(place + passed)
+            .take(max)
+            .cloned()
+            .collect();
+        cursor.next += (passed + events.len()) as u64;
         if let Some(last) = events.last() {
             cursor.at = last.revision;
         }

@@ -104,6 +104,8 @@ pub async fn admit_changed(call: &mut Call, value: &mut Value, old: &Value) -> R
     let resource = &call.kind.resource;
     let errors = match call.subresource.as_str() {
         "status" => validate::status_update(resource, value, old),
+        // Nothing but the node's name changes, which no update may change.
+        "binding" => Vec::new(),
         _ => validate::update(resource, value, old),
     };
     refuse_faults(call, object::name(old), &errors)?;

@@ -21,6 +21,7 @@ mod freshness;
 mod harness;
 mod informers;
 mod node_ranges;
+mod node_taints;
 mod ownership;
 mod percent;
 mod pod_state;
@@ -80,6 +81,7 @@ const CONTROLLERS: &[(&str, Start)] = &[
     ("endpointslice-controller", slices::endpoint_slices),
     ("endpointslice-mirroring-controller", slices::mirroring),
     ("node-ipam-controller", node_ranges::node_ranges),
+    ("node-lifecycle-controller", node_taints::node_taints),
 ];
 
 /// Runs the controllers until `stop`; what is under way then is given up at once: every step may be the last one.

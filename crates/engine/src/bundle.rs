@@ -307,10 +307,9 @@ fn wants_cgroup_namespace(spec: &crate::ContainerSpec) -> bool {
     }
 }
 
-fn mounts(record: &Record, facts: &Facts<'_>) -> Vec<Value> {
-    let spec = &record.spec;
-    let read_only = if spec.privileged { "rw" } else { "ro" };
-    let mut list = vec![
+/// What the kernel shows of itself.
+fn kernel_mounts(read_only: &str) -> Vec<Value> {
+    vec![
         json!({"destination": "/proc", "type": "proc", "source": "proc", "options": ["nosuid", "noexec", "nodev"]}),
         json!({"destination": "/dev", "type": "tmpfs", "source": "tmpfs",
             "options": ["nosuid", "strictatime", "mode=755", "size=65536k"]}),
@@ -320,7 +319,12 @@ fn mounts(record: &Record, facts: &Facts<'_>) -> Vec<Value> {
         json!({"destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup",
             "options": [read_only, "nosuid", "noexec", "nodev"]}),
         json!({"destination": "/dev/mqueue", "type": "mqueue", "source": "mqueue", "options": ["nosuid", "noexec", "nodev"]}),
-    ];
+    ]
+}
+
+fn mounts(record: &Record, facts: &Facts<'_>) -> Vec<Value> {
+    let spec = &record.spec;
+    let mut list = kernel_mounts(if spec.privileged { "rw" } else { "ro" });
     list.push(shm(record, facts));
     let of_pod = spec.pod.as_ref().map_or(&[][..], |pod| &pod.mounts);
     let taken = |target: &str| {

@@ -179,7 +179,7 @@ fn resolv_conf(dns: &v1::DnsConfig) -> Result<String, Status> {
 pub(super) fn is_held(folder: &Path, host_network: bool) -> bool {
     let name = if host_network { "resolv.conf" } else { "net" };
     let found = rustix::fs::statfs(folder.join(name));
-    found.is_ok_and(|stat| host_network || stat.f_type as i64 == NAMESPACE_MAGIC)
+    found.is_ok_and(|stat| host_network || stat.f_type == NAMESPACE_MAGIC)
 }
 
 /// Lets go of everything and removes the folder; what is not there is fine.

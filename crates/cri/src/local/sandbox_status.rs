@@ -82,14 +82,21 @@ impl Local {
         // One in the making is nobody's yet.
         let told = pods.filter(|pod| pod.record().phase != Phase::Making);
         told.filter(|pod| filter.is_none_or(|filter| fits(pod, filter)))
-            .map(|pod| v1::PodSandbox {
-                id: pod.id.clone(),
-                metadata: pod.config.metadata.clone(),
-                state: state(&pod).into(),
-                created_at: pod.record().created_ns,
-                labels: pod.config.labels.clone(),
-                annotations: pod.config.annotations.clone(),
-                runtime_handler: pod.record().runtime_handler.clone(),
+            .map(|pod| {
+                // One guard at a time: those of one expression are held to its end.
+                let (created_at, runtime_handler) = {
+                    let record = pod.record();
+                    (record.created_ns, record.runtime_handler.clone())
+                };
+                v1::PodSandbox {
+                    id: pod.id.clone(),
+                    metadata: pod.config.metadata.clone(),
+                    state: state(&pod).into(),
+                    created_at,
+                    labels: pod.config.labels.clone(),
+                    annotations: pod.config.annotations.clone(),
+                    runtime_handler,
+                }
             })
             .collect()
     }

@@ -15,7 +15,12 @@ pub(crate) struct Backoff(HashMap<String, (Duration, Timestamp)>);
 
 impl Backoff {
     /// Until when a start has to wait after a failure at `failed`, and how long that is in all.
-    pub fn holds(&self, what: &str, failed: Timestamp, now: Timestamp) -> Option<(Timestamp, Duration)> {
+    pub fn holds(
+        &self,
+        what: &str,
+        failed: Timestamp,
+        now: Timestamp,
+    ) -> Option<(Timestamp, Duration)> {
         let (wait, updated) = self.0.get(what)?;
         if failed.duration_since(*updated) > FORGOTTEN {
             return None;
@@ -34,6 +39,11 @@ impl Backoff {
             _ => FIRST,
         };
         self.0.insert(what.to_owned(), (wait, now));
+    }
+
+    /// When something was last tried in vain.
+    pub fn since(&self, what: &str) -> Option<Timestamp> {
+        self.0.get(what).map(|(_, updated)| *updated)
     }
 
     pub fn forget(&mut self, what: &str) {
@@ -57,12 +67,19 @@ mod tests {
     fn waits_grow_and_are_forgotten() {
         let at = |s| Timestamp::from_second(s).unwrap();
         let mut backoff = Backoff::default();
-        assert_eq!(backoff.holds("a", at(0), at(0)), None, "the first time there is no wait");
+        assert_eq!(
+            backoff.holds("a", at(0), at(0)),
+            None,
+            "the first time there is no wait"
+        );
         backoff.next("a", at(0), at(0));
         assert_eq!(backoff.holds("a", at(1), at(5)), Some((at(11), FIRST)));
         assert_eq!(backoff.holds("a", at(1), at(11)), None);
         backoff.next("a", at(1), at(11));
-        assert_eq!(backoff.holds("a", at(12), at(31)), Some((at(32), FIRST * 2)));
+        assert_eq!(
+            backoff.holds("a", at(12), at(31)),
+            Some((at(32), FIRST * 2))
+        );
         for _ in 0..9 {
             backoff.next("a", at(12), at(12));
         }

@@ -48,7 +48,10 @@ pub(crate) fn runs_again(pod: &Pod, part: &Part, attempt: &Attempt) -> bool {
     if let Some(answer) = rules(&part.container, attempt.status.exit_code) {
         return answer;
     }
-    let of_pod = pod.spec.as_ref().and_then(|spec| spec.restart_policy.as_deref());
+    let of_pod = pod
+        .spec
+        .as_ref()
+        .and_then(|spec| spec.restart_policy.as_deref());
     let policy = part.container.restart_policy.as_deref().or(of_pod);
     match policy.unwrap_or("Always") {
         "Never" => false,
@@ -105,17 +108,25 @@ impl Decider<'_> {
             return;
         }
         if self.seen.ready_sandbox().is_none() {
-            let attempt = self.seen.sandbox().and_then(|sandbox| sandbox.metadata.as_ref());
+            let attempt = self
+                .seen
+                .sandbox()
+                .and_then(|sandbox| sandbox.metadata.as_ref());
             self.decision.sandbox = Some(attempt.map_or(0, |meta| meta.attempt + 1));
             for attempt in self.seen.running() {
                 let reason = "Pod sandbox changed, it will be killed and re-created.";
-                self.decision.kill.push((attempt.id().to_owned(), reason.to_owned()));
+                self.decision
+                    .kill
+                    .push((attempt.id().to_owned(), reason.to_owned()));
             }
         }
         let of = |role| parts.iter().filter(move |part| part.role == role);
         let begun = of(Role::Regular).any(|part| self.seen.current(part.name()).is_some());
         let mut initialized = true;
-        for part in parts.iter().filter(|part| matches!(part.role, Role::Init | Role::Sidecar)) {
+        for part in parts
+            .iter()
+            .filter(|part| matches!(part.role, Role::Init | Role::Sidecar))
+        {
             if begun && part.role == Role::Init {
                 continue;
             }
@@ -134,13 +145,18 @@ impl Decider<'_> {
     /// Does what a container needs; says whether what comes after it may begin.
     fn step(&mut self, part: &Part) -> bool {
         let Some(attempt) = self.seen.current(part.name()) else {
-            let number = self.seen.latest(part.name()).map_or(0, |last| last.number() + 1);
+            let number = self
+                .seen
+                .latest(part.name())
+                .map_or(0, |last| last.number() + 1);
             self.start(part, number, self.seen.latest(part.name()));
             return false;
         };
         if attempt.is_running() {
             if let Some(reason) = self.verdicts.failed.get(attempt.id()) {
-                self.decision.kill.push((attempt.id().to_owned(), reason.clone()));
+                self.decision
+                    .kill
+                    .push((attempt.id().to_owned(), reason.clone()));
                 return false;
             }
             return part.role == Role::Sidecar && !self.verdicts.starting.contains(attempt.id());
@@ -161,7 +177,9 @@ impl Decider<'_> {
         if let Some(ended) = ended.and_then(|at| Timestamp::from_nanosecond(at.into()).ok())
             && let Some((until, wait)) = self.backoff.holds(part.name(), ended, self.now)
         {
-            self.decision.held.insert(part.name().to_owned(), (until, wait));
+            self.decision
+                .held
+                .insert(part.name().to_owned(), (until, wait));
             return;
         }
         self.decision.start.push((part.name().to_owned(), number));
@@ -190,7 +208,8 @@ mod tests {
     use wharf_cri::v1;
 
     fn pod(spec: Value) -> Pod {
-        serde_json::from_value(json!({"metadata": {"name": "p", "uid": "u"}, "spec": spec})).unwrap()
+        serde_json::from_value(json!({"metadata": {"name": "p", "uid": "u"}, "spec": spec}))
+            .unwrap()
     }
 
     /// A ready sandbox with containers `(name, attempt, state)`: `r`unning, or the exit code.
@@ -229,7 +248,10 @@ mod tests {
             &Backoff::default(),
             Timestamp::from_second(2).unwrap(),
         );
-        let starts: Vec<_> = starts.iter().map(|(name, n)| ((*name).to_owned(), *n)).collect();
+        let starts: Vec<_> = starts
+            .iter()
+            .map(|(name, n)| ((*name).to_owned(), *n))
+            .collect();
         assert_eq!(decision.start, starts);
         assert_eq!(decision.is_over, over);
     }
@@ -256,7 +278,12 @@ mod tests {
         check(spec("Always"), &[("i", 0, "0")], &[("j", 0)], false);
         check(spec("Always"), &[("i", 0, "1")], &[("i", 1)], false);
         check(spec("Never"), &[("i", 0, "1")], &[], true);
-        check(spec("Always"), &[("i", 0, "0"), ("j", 0, "0")], &[("a", 0), ("b", 0)], false);
+        check(
+            spec("Always"),
+            &[("i", 0, "0"), ("j", 0, "0")],
+            &[("a", 0), ("b", 0)],
+            false,
+        );
         check(spec("Always"), &[("a", 0, "r")], &[("b", 0)], false);
     }
 
@@ -267,9 +294,24 @@ mod tests {
             "containers": [{"name": "a"}]});
         check(spec.clone(), &[], &[("s", 0)], false);
         check(spec.clone(), &[("s", 0, "r")], &[("i", 0)], false);
-        check(spec.clone(), &[("s", 0, "r"), ("i", 0, "0")], &[("a", 0)], false);
-        check(spec.clone(), &[("s", 0, "1"), ("i", 0, "0"), ("a", 0, "r")], &[("s", 1)], false);
-        check(spec, &[("s", 0, "r"), ("i", 0, "0"), ("a", 0, "0")], &[], true);
+        check(
+            spec.clone(),
+            &[("s", 0, "r"), ("i", 0, "0")],
+            &[("a", 0)],
+            false,
+        );
+        check(
+            spec.clone(),
+            &[("s", 0, "1"), ("i", 0, "0"), ("a", 0, "r")],
+            &[("s", 1)],
+            false,
+        );
+        check(
+            spec,
+            &[("s", 0, "r"), ("i", 0, "0"), ("a", 0, "0")],
+            &[],
+            true,
+        );
     }
 
     #[test]

@@ -10,8 +10,9 @@ pub(crate) fn expand(text: &str, look_up: impl Fn(&str) -> Option<String>) -> St
         if let Some(after) = rest.strip_prefix('$') {
             out.push('$');
             rest = after;
-        } else if let Some((name, after)) =
-            rest.strip_prefix('(').and_then(|inner| inner.split_once(')'))
+        } else if let Some((name, after)) = rest
+            .strip_prefix('(')
+            .and_then(|inner| inner.split_once(')'))
         {
             match look_up(name) {
                 Some(value) => out.push_str(&value),

@@ -55,15 +55,18 @@ pub(crate) fn parts(pod: &Pod) -> Vec<Part> {
 }
 
 fn ephemeral(spec: &PodSpec) -> impl Iterator<Item = Part> {
-    spec.ephemeral_containers.iter().flatten().filter_map(|one| {
-        // The same fields, and one more.
-        let value = serde_json::to_value(one).ok()?;
-        Some(Part {
-            role: Role::Ephemeral,
-            container: serde_json::from_value(value).ok()?,
-            target: one.target_container_name.clone(),
+    spec.ephemeral_containers
+        .iter()
+        .flatten()
+        .filter_map(|one| {
+            // The same fields, and one more.
+            let value = serde_json::to_value(one).ok()?;
+            Some(Part {
+                role: Role::Ephemeral,
+                container: serde_json::from_value(value).ok()?,
+                target: one.target_container_name.clone(),
+            })
         })
-    })
 }
 
 /// `name_namespace(uid)`, as in messages.

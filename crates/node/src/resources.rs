@@ -21,15 +21,7 @@ pub(crate) enum Quality {
     BestEffort,
 }
 
-impl Quality {
-    pub fn text(self) -> &'static str {
-        match self {
-            Quality::Guaranteed => "Guaranteed",
-            Quality::Burstable => "Burstable",
-            Quality::BestEffort => "BestEffort",
-        }
-    }
-}
+impl Quality {}
 
 type Amounts = BTreeMap<String, Quantity>;
 
@@ -120,7 +112,11 @@ fn oom_score(pod: &Pod, container: &Container, memory_bytes: i64) -> i64 {
 }
 
 /// What the runtime is told of a container's resources.
-pub(crate) fn linux(pod: &Pod, container: &Container, node_memory_bytes: i64) -> v1::LinuxContainerResources {
+pub(crate) fn linux(
+    pod: &Pod,
+    container: &Container,
+    node_memory_bytes: i64,
+) -> v1::LinuxContainerResources {
     let limit = millis(limits(container), "cpu");
     let asked = millis(requests(container), "cpu").or(limit).unwrap_or(0);
     v1::LinuxContainerResources {
@@ -142,8 +138,14 @@ pub(crate) fn pod_total(pod: &Pod) -> v1::LinuxContainerResources {
         }
         let container = &part.container;
         let cpu_limit = millis(limits(container), "cpu").filter(|n| *n > 0);
-        cpu = cpu.saturating_add(millis(requests(container), "cpu").or(cpu_limit).unwrap_or(0));
-        limit = limit.zip(cpu_limit).map(|(sum, one)| sum.saturating_add(one));
+        cpu = cpu.saturating_add(
+            millis(requests(container), "cpu")
+                .or(cpu_limit)
+                .unwrap_or(0),
+        );
+        limit = limit
+            .zip(cpu_limit)
+            .map(|(sum, one)| sum.saturating_add(one));
         let bytes = whole(limits(container), "memory").filter(|n| *n > 0);
         memory = memory.zip(bytes).map(|(sum, one)| sum.saturating_add(one));
     }
@@ -175,19 +177,33 @@ mod tests {
             assert_eq!(cgroup_parent("/kubepods", &pod), group);
         };
         check(json!({}), Quality::BestEffort, "/kubepods/besteffort/podu");
-        check(json!({"requests": {"cpu": "1"}}), Quality::Burstable, "/kubepods/burstable/podu");
+        check(
+            json!({"requests": {"cpu": "1"}}),
+            Quality::Burstable,
+            "/kubepods/burstable/podu",
+        );
         check(
             json!({"limits": {"cpu": "1", "memory": "1Gi"}, "requests": {"cpu": "1000m", "memory": "1Gi"}}),
             Quality::Guaranteed,
             "/kubepods/podu",
         );
-        check(json!({"limits": {"cpu": "1"}}), Quality::Burstable, "/kubepods/burstable/podu");
+        check(
+            json!({"limits": {"cpu": "1"}}),
+            Quality::Burstable,
+            "/kubepods/burstable/podu",
+        );
     }
 
     #[test]
     fn numbers_of_the_kernel() {
-        assert_eq!([shares(0), shares(1), shares(250), shares(1000)], [2, 2, 256, 1024]);
-        assert_eq!([quota(0), quota(1), quota(500), quota(2000)], [0, 1000, 50_000, 200_000]);
+        assert_eq!(
+            [shares(0), shares(1), shares(250), shares(1000)],
+            [2, 2, 256, 1024]
+        );
+        assert_eq!(
+            [quota(0), quota(1), quota(500), quota(2000)],
+            [0, 1000, 50_000, 200_000]
+        );
         let pod = pod(json!({"limits": {"cpu": "500m", "memory": "64Mi"}}));
         let linux = linux(&pod, &pod.spec.as_ref().unwrap().containers[0], 1 << 30);
         assert_eq!((linux.cpu_shares, linux.cpu_quota), (512, 50_000));

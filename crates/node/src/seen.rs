@@ -28,7 +28,10 @@ pub(crate) struct Attempt {
 
 impl Attempt {
     pub fn name(&self) -> &str {
-        self.status.metadata.as_ref().map_or("", |meta| meta.name.as_str())
+        self.status
+            .metadata
+            .as_ref()
+            .map_or("", |meta| meta.name.as_str())
     }
 
     pub fn number(&self) -> u32 {
@@ -64,27 +67,36 @@ impl Seen {
 
     /// The newest sandbox, if it can hold containers.
     pub fn ready_sandbox(&self) -> Option<&v1::PodSandbox> {
-        self.sandbox().filter(|sandbox| sandbox.state() == v1::PodSandboxState::SandboxReady)
+        self.sandbox()
+            .filter(|sandbox| sandbox.state() == v1::PodSandboxState::SandboxReady)
     }
 
     /// The newest run of a container, in whatever sandbox.
     pub fn latest(&self, name: &str) -> Option<&Attempt> {
-        self.containers.iter().find(|attempt| attempt.name() == name)
+        self.containers
+            .iter()
+            .find(|attempt| attempt.name() == name)
     }
 
     /// The newest run of a container in the newest sandbox.
     pub fn current(&self, name: &str) -> Option<&Attempt> {
         let sandbox = self.sandbox()?;
-        self.latest(name).filter(|attempt| attempt.sandbox == sandbox.id)
+        self.latest(name)
+            .filter(|attempt| attempt.sandbox == sandbox.id)
     }
 
     /// The run before the newest.
     pub fn previous(&self, name: &str) -> Option<&Attempt> {
-        self.containers.iter().filter(|attempt| attempt.name() == name).nth(1)
+        self.containers
+            .iter()
+            .filter(|attempt| attempt.name() == name)
+            .nth(1)
     }
 
     pub fn running(&self) -> impl Iterator<Item = &Attempt> {
-        self.containers.iter().filter(|attempt| attempt.is_running())
+        self.containers
+            .iter()
+            .filter(|attempt| attempt.is_running())
     }
 }
 

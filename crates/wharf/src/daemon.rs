@@ -15,7 +15,7 @@ use tracing_subscriber::EnvFilter;
 use crate::listen;
 use crate::rooms::EngineArgs;
 
-pub use background::start_in_background;
+pub use background::{start_detached, start_in_background};
 
 /// Where the daemon listens when nothing else is said.
 pub const DEFAULT_HOST: &str = "unix:///run/wharf/wharf.sock";
@@ -53,8 +53,10 @@ pub fn main(args: &[OsString]) -> i32 {
     };
     log_to_stderr(&command.log_level);
     if command.detached {
-        // Refused only to a process-group leader, which then has no terminal to lose.
+        // Refused only to a process-group leader, which then has no terminal to lose. The folder it was started in is
+        // not kept from being unmounted.
         let _ = rustix::process::setsid();
+        let _ = std::env::set_current_dir("/");
     }
     match async_runtime()
         .map_err(Into::into)
@@ -81,12 +83,12 @@ async fn serve(command: Command) -> Result<()> {
     let listeners = listen::bind(&hosts)?;
     let shutdown = termination()?;
 
-    let api = crate::rooms::open(&command.engine, &data_root, &run_root).await?;
+    let rooms = crate::rooms::open(&command.engine, &data_root, &run_root).await?;
     for host in &hosts {
         tracing::info!(%host, data_root = %data_root.display(), "listens");
     }
     crate::notify::ready();
-    wharf_docker_api::serve(api, listeners, shutdown).await?;
+    wharf_docker_api::serve(rooms.docker, listeners, shutdown).await?;
     listen::remove(&hosts);
     Ok(())
 }

@@ -1,6 +1,7 @@
 //! The composition root: one binary that is client, daemon, registry, OCI runtime and carrier of the supervisor.
 #![forbid(unsafe_code)]
 
+mod cluster;
 mod daemon;
 mod embedded;
 mod listen;
@@ -27,6 +28,9 @@ fn main() -> ExitCode {
         Some("daemon") => daemon::main(&args[1..]),
         Some("registry") => registry::main(&args[1..]),
         Some("server") => server::main(&args[1..]),
+        Some("up") => cluster::up(&args[1..]),
+        Some("down") => cluster::down(&args[1..]),
+        Some("status") => cluster::status(&args[1..]),
         _ => client(args),
     };
     ExitCode::from(u8::try_from(code & 0xff).unwrap_or(1))

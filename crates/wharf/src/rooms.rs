@@ -43,12 +43,16 @@ pub struct EngineArgs {
     pub dns: Vec<IpAddr>,
 }
 
+/// The rooms below the APIs.
+pub struct Rooms {
+    /// What Docker's API stands on.
+    pub docker: wharf_docker_api::Api,
+    /// Pods of an earlier run: their addresses are claimed, whether or not somebody runs them on.
+    pub pods: wharf_cri::Pods,
+}
+
 /// Opens every room from the bottom up. Opening is recovering: each takes over what an earlier run left.
-pub async fn open(
-    args: &EngineArgs,
-    data_root: &Path,
-    run_root: &Path,
-) -> Result<wharf_docker_api::Api> {
+pub async fn open(args: &EngineArgs, data_root: &Path, run_root: &Path) -> Result<Rooms> {
     crate::embedded::install()
         .map_err(|e| format!("keep the supervisor's program in memory: {e}"))?;
     let instance = hex::encode(&Sha256::digest(data_root.as_os_str().as_encoded_bytes())[..3]);
@@ -81,13 +85,26 @@ pub async fn open(
         default_bridge,
         dns: args.dns.clone(),
     };
+    let pods = wharf_cri::local::Options {
+        data_root: data_root.to_owned(),
+        run_root: run_root.to_owned(),
+        bridge: match data_root.to_str() {
+            Some("/var/lib/wharf") => "wharf-pods".to_owned(),
+            _ => format!("wharfp-{instance}"),
+        },
+        pod_cidr: None,
+    };
+    let pods = wharf_cri::Pods::restore(pods, net.clone())
+        .await
+        .map_err(|status| status.message().to_owned())?;
     let engine = wharf_engine::Engine::open(config, images, net).await?;
     let builder = wharf_build::Builder::open(data_root.join("build"), engine.clone())?;
-    Ok(wharf_docker_api::Api {
+    let docker = wharf_docker_api::Api {
         engine,
         builder,
         server_version: env!("CARGO_PKG_VERSION").to_owned(),
-    })
+    };
+    Ok(Rooms { docker, pods })
 }
 
 /// The default bridge's range is chosen once for a data root, so that addresses survive a restart.

@@ -1,5 +1,6 @@
 //! Starting a daemon from the client, for a person who just typed `wharf run`.
 
+use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::process::CommandExt;
@@ -15,23 +16,28 @@ const RUN_ROOT: &str = "/run/wharf";
 /// Starts `wharf daemon` with its defaults, detached from this terminal, and returns once it is ready.
 pub fn start_in_background() -> io::Result<()> {
     fs::create_dir_all(RUN_ROOT)?;
-    let log_path = Path::new(RUN_ROOT).join("daemon.log");
-    let log = File::options().create(true).append(true).open(&log_path)?;
+    let args = ["daemon", "--detached"].map(OsString::from);
+    start_detached(&args, &Path::new(RUN_ROOT).join("daemon.log"))
+}
+
+/// Starts this program with these arguments, its messages in a file, and returns once it says that it is ready.
+pub fn start_detached(args: &[OsString], log_path: &Path) -> io::Result<()> {
+    let log = File::options().create(true).append(true).open(log_path)?;
     let waiter = Waiter::bind()?;
     let child = Command::new("/proc/self/exe")
         .arg0("wharf")
-        .args(["daemon", "--detached"])
+        .args(args)
         .env("NOTIFY_SOCKET", waiter.address())
         .stdin(Stdio::null())
         .stdout(log.try_clone()?)
         .stderr(log)
-        .current_dir("/")
         .spawn()?;
     if waiter.wait(READY_LIMIT)? {
         return Ok(());
     }
     Err(io::Error::other(format!(
-        "daemon (pid {}) was not ready within {} s; its messages are in {}",
+        "wharf {} (pid {}) was not ready within {} s; its messages are in {}",
+        args.first().unwrap_or(&OsString::new()).display(),
         child.id(),
         READY_LIMIT.as_secs(),
         log_path.display()

@@ -34,8 +34,13 @@ fn answer(mut stream: TcpStream, redis: Option<&str>, visits: &AtomicU64) -> io:
     stream.set_read_timeout(Some(PATIENCE))?;
     let mut reader = BufReader::new((&mut stream).take(LINE_BYTES_MAX));
     let mut line = String::new();
-    while reader.read_line(&mut line)? > 2 {
+    if reader.read_line(&mut line)? == 0 {
+        // Somebody who only wants to know whether the port is open.
+        return Ok(());
+    }
+    while line.len() > 2 {
         line.clear();
+        reader.read_line(&mut line)?;
     }
     let count = match redis {
         Some(address) => increment(address),

@@ -125,6 +125,90 @@ fn a_pod_that_fits_nowhere_says_why() {
     cluster.wait("pod/refused --for=condition=Ready");
 }
 
+/// Row 39: a container that dies is started again, with back-off; a deleted pod is replaced.
+#[test]
+fn what_dies_comes_back() {
+    let cluster = Cluster::up(&["busybox"]);
+    cluster.apply(&sleeper("crash", "").replace("'3600'", "'0'"));
+    cluster.until("a crash loop", || {
+        let reason = cluster.field(
+            "pod crash",
+            ".status.containerStatuses[0].state.waiting.reason",
+        );
+        if reason == "CrashLoopBackOff" {
+            Ok(())
+        } else {
+            Err(reason)
+        }
+    });
+    cluster.apply(WEB);
+    cluster.rolled_out("deployment/web");
+    let before = cluster.pods("app=web");
+    cluster.run(&format!("delete pod {} --wait=false", before[0]));
+    cluster.rolled_out("deployment/web");
+    cluster
+        .exec(&before[1], "kill -9 1; kill -9 $(pidof httpd)")
+        .both();
+    cluster.wait_field(
+        &format!("pod/{}", before[1]),
+        ".status.containerStatuses[0].restartCount",
+        "1",
+    );
+    cluster.wait(&format!("pod/{} --for=condition=Ready", before[1]));
+    cluster.until("the deleted pod's end", || {
+        let pods = cluster.pods("app=web");
+        match pods.len() {
+            3 => Ok(()),
+            _ => Err(format!("{pods:?}")),
+        }
+    });
+}
+
+/// Rows 40 and 41: a Deployment scales, its Service spreads over all that are ready, and only over those.
+#[test]
+fn a_service_spreads_over_ready_replicas() {
+    let cluster = Cluster::up(&["busybox"]);
+    cluster.apply(WEB);
+    cluster.rolled_out("deployment/web");
+    let seen = |url: &str| {
+        let line = format!(
+            "for i in $(seq 60); do curl -sS --max-time 5 {url} || echo failed; done | sort -u"
+        );
+        cluster
+            .sh(&line)
+            .ok()
+            .lines()
+            .map(str::to_owned)
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(seen("http://127.0.0.1:30081/").len(), 3);
+    let address = cluster.field("service web", ".spec.clusterIP");
+    assert_eq!(seen(&format!("http://{address}/")).len(), 3);
+    let pods = cluster.pods("app=web");
+    cluster.exec(&pods[0], "rm /www/ready").ok();
+    cluster.wait(&format!("pod/{} --for=condition=Ready=false", pods[0]));
+    cluster.until("one replica less", || {
+        let names = seen(&format!("http://{address}/"));
+        let gone = names
+            .iter()
+            .all(|name| !name.contains(&pods[0]) && name != "failed");
+        if gone && names.len() == 2 {
+            Ok(())
+        } else {
+            Err(format!("{names:?}"))
+        }
+    });
+    cluster.run("scale deployment web --replicas=5");
+    cluster.wait_field("deployment/web", ".status.readyReplicas", "4");
+    cluster.run("scale deployment web --replicas=0");
+    cluster.until("no replica", || match cluster.pods("app=web") {
+        none if none.is_empty() => Ok(()),
+        left => Err(format!("{left:?}")),
+    });
+    let refused = cluster.page(&format!("http://{address}/")).failed();
+    assert!(refused.contains("connect to"), "{refused}");
+}
+
 /// Row 42: a rollout loses no request; a bad image stops it, and it rolls back.
 #[test]
 fn a_rolling_update_loses_no_request() {
@@ -172,6 +256,119 @@ fn end(child: &mut std::process::Child) {
         .unwrap();
     child.kill().unwrap();
     child.wait().unwrap();
+}
+
+/// Row 43: startup, readiness and liveness.
+#[test]
+fn probes_decide() {
+    let cluster = Cluster::up(&["busybox", "redis"]);
+    let alive = "livenessProbe: {exec: {command: [test, '!', '-e', /tmp/dead]}, periodSeconds: 1, failureThreshold: 1}";
+    cluster.apply(&sleeper("mortal", alive));
+    cluster.wait("pod/mortal --for=condition=Ready");
+    cluster.exec("mortal", "touch /tmp/dead").ok();
+    cluster.wait_field(
+        "pod/mortal",
+        ".status.containerStatuses[0].restartCount",
+        "1",
+    );
+    let late = "startupProbe: {exec: {command: [test, -e, /tmp/up]}, periodSeconds: 1, failureThreshold: 60}, \
+                readinessProbe: {exec: {command: [test, -e, /tmp/ready]}, periodSeconds: 1}";
+    cluster.apply(&sleeper("late", late));
+    cluster.wait_field("pod/late", ".status.phase", "Running");
+    assert_eq!(
+        cluster.field("pod late", ".status.containerStatuses[0].started"),
+        "false"
+    );
+    cluster.exec("late", "touch /tmp/up").ok();
+    cluster.wait_field("pod/late", ".status.containerStatuses[0].started", "true");
+    assert_eq!(
+        cluster.field("pod late", ".status.containerStatuses[0].ready"),
+        "false"
+    );
+    cluster.exec("late", "touch /tmp/ready").ok();
+    cluster.wait("pod/late --for=condition=Ready");
+    cluster.apply(
+        "{apiVersion: v1, kind: Pod, metadata: {name: tcp}, spec: {containers: [{name: c, image: redis, \
+         imagePullPolicy: IfNotPresent, readinessProbe: {tcpSocket: {port: 6379}, periodSeconds: 1}}]}}",
+    );
+    cluster.wait("pod/tcp --for=condition=Ready");
+}
+
+/// Row 44: configuration as environment and as files, which follow the object.
+#[test]
+fn configuration_reaches_its_pods() {
+    let cluster = Cluster::up(&["busybox"]);
+    cluster.run("create configmap settings --from-literal=color=red");
+    cluster.run("create secret generic pass --from-literal=word=open");
+    cluster.apply(
+        "{apiVersion: v1, kind: Pod, metadata: {name: p, labels: {tier: front}}, spec: {terminationGracePeriodSeconds: 0, \
+         volumes: [{name: v, configMap: {name: settings}}, {name: s, secret: {secretName: pass, defaultMode: 0400}}, \
+         {name: d, downwardAPI: {items: [{path: labels, fieldRef: {fieldPath: metadata.labels}}]}}], \
+         containers: [{name: c, image: busybox, imagePullPolicy: IfNotPresent, command: [sleep, '3600'], \
+         env: [{name: WORD, valueFrom: {secretKeyRef: {name: pass, key: word}}}, \
+               {name: NODE, valueFrom: {fieldRef: {fieldPath: spec.nodeName}}}, {name: BOTH, value: '$(WORD)-$(NODE)'}], \
+         envFrom: [{configMapRef: {name: settings}}], \
+         volumeMounts: [{name: v, mountPath: /v}, {name: s, mountPath: /s}, {name: d, mountPath: /d}]}]}}",
+    );
+    cluster.wait("pod/p --for=condition=Ready");
+    let node = cluster.field("pod p", ".spec.nodeName");
+    let seen = cluster.exec("p", "echo $color $WORD $BOTH; cat /v/color; echo; cat /s/word; echo; cat /d/labels; stat -Lc %a /s/word");
+    assert_eq!(
+        seen.ok(),
+        format!("red open open-{node}\nred\nopen\ntier=\"front\"400")
+    );
+    cluster.run("patch configmap settings -p '{\"data\":{\"color\":\"blue\"}}'");
+    cluster.until("the file to follow", || {
+        let now = cluster.exec("p", "cat /v/color").both();
+        if now == "blue" { Ok(()) } else { Err(now) }
+    });
+    let denied = cluster.fails("auth can-i delete pods --as=system:serviceaccount:default:default");
+    assert!(denied.contains("no"));
+}
+
+/// Exec, logs, attach, port-forward and cp reach the containers.
+#[test]
+fn people_look_inside() {
+    let cluster = Cluster::up(&["busybox"]);
+    cluster.apply(WEB);
+    cluster.rolled_out("deployment/web");
+    let pod = cluster.pods("app=web").remove(0);
+    let echoed = cluster.with_input(&format!("exec -i {pod} -- cat"), "through\n");
+    assert_eq!(echoed.ok(), "through");
+    assert_eq!(cluster.exec(&pod, "exit 3").code, 3);
+    let local = cluster.sandbox.folder().join("page");
+    std::fs::write(&local, "copied").unwrap();
+    cluster.run(&format!("cp {} {pod}:/www/copied", local.display()));
+    let mut forward = cluster
+        .kubectl()
+        .args(["port-forward", &format!("pod/{pod}"), "9999:8080"])
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    let copied = cluster.until("the forwarded port", || {
+        let page = cluster.page("http://127.0.0.1:9999/copied");
+        if page.code == 0 {
+            Ok(page.stdout)
+        } else {
+            Err(page.stderr)
+        }
+    });
+    end(&mut forward);
+    assert_eq!(copied, "copied");
+    cluster.apply(&sleeper("talk", "").replace(
+        "[sleep, '3600']",
+        "[sh, -c, 'echo first; echo second >&2; sleep 3600']",
+    ));
+    cluster.wait("pod/talk --for=condition=Ready");
+    cluster.until("both lines", || {
+        let logs = cluster.run("logs talk");
+        if logs == "first\nsecond" {
+            Ok(())
+        } else {
+            Err(logs)
+        }
+    });
+    assert_eq!(cluster.run("logs talk --tail=1"), "second");
 }
 
 /// The whole process is killed while a rollout goes on: pods live on, and it arrives.

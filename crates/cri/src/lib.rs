@@ -6,6 +6,7 @@ pub mod local;
 mod remote;
 mod rpcs;
 mod serve;
+mod streaming;
 pub mod v1;
 
 use std::pin::Pin;

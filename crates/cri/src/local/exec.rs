@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use bytes::{Buf, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::AsyncReadExt;
 use tonic::Status;
 use wharf_engine::ExecSpec;
@@ -12,6 +12,9 @@ use crate::v1;
 
 /// Output that is kept of one run; the rest is read and dropped, so that the program goes on.
 const OUTPUT_BYTES_MAX: usize = 16 << 20;
+
+/// What stands before the data of a frame.
+const HEAD_BYTES: usize = 8;
 
 /// The two streams of what ran.
 #[derive(Debug, Default)]
@@ -81,29 +84,47 @@ impl Local {
     }
 }
 
-/// Takes frames apart: one byte of stream, three of nothing, four of length.
-async fn read(mut from: wharf_engine::Reader, into: &mut Output) -> std::io::Result<()> {
-    let mut buffer = BytesMut::with_capacity(8 << 10);
-    loop {
-        while let Some(length) = frame(&buffer) {
-            let stream = match buffer[0] {
-                2 => &mut into.stderr,
-                _ => &mut into.stdout,
-            };
-            buffer.advance(8);
-            let room = OUTPUT_BYTES_MAX.saturating_sub(stream.len());
-            stream.extend_from_slice(&buffer[..length.min(room)]);
-            buffer.advance(length);
-        }
-        if from.read_buf(&mut buffer).await? == 0 {
-            return Ok(());
+/// Takes the engine's frames apart: one byte of stream, three of nothing, four of length.
+#[derive(Debug, Default)]
+pub(super) struct Frames {
+    buffer: BytesMut,
+}
+
+impl Frames {
+    /// The next frame's stream (1: output, 2: errors) and data; none at the end.
+    pub async fn next(
+        &mut self,
+        from: &mut wharf_engine::Reader,
+    ) -> std::io::Result<Option<(u8, Bytes)>> {
+        loop {
+            if let Some(length) = length(&self.buffer) {
+                let stream = self.buffer[0];
+                self.buffer.advance(HEAD_BYTES);
+                return Ok(Some((stream, self.buffer.split_to(length).freeze())));
+            }
+            if from.read_buf(&mut self.buffer).await? == 0 {
+                return Ok(None);
+            }
         }
     }
 }
 
 /// The length of the frame that the buffer begins with, if all of it is there.
-fn frame(buffer: &[u8]) -> Option<usize> {
-    let length = buffer.get(4..8)?.try_into().ok().map(u32::from_be_bytes)?;
-    let length = usize::try_from(length).ok()?;
-    (buffer.len() >= 8 + length).then_some(length)
+fn length(buffer: &[u8]) -> Option<usize> {
+    let length = buffer.get(4..HEAD_BYTES)?.try_into().ok();
+    let length = usize::try_from(length.map(u32::from_be_bytes)?).ok()?;
+    (buffer.len() >= HEAD_BYTES + length).then_some(length)
+}
+
+async fn read(mut from: wharf_engine::Reader, into: &mut Output) -> std::io::Result<()> {
+    let mut frames = Frames::default();
+    while let Some((stream, bytes)) = frames.next(&mut from).await? {
+        let stream = match stream {
+            2 => &mut into.stderr,
+            _ => &mut into.stdout,
+        };
+        let room = OUTPUT_BYTES_MAX.saturating_sub(stream.len());
+        stream.extend_from_slice(&bytes[..bytes.len().min(room)]);
+    }
+    Ok(())
 }

@@ -19,6 +19,7 @@ mod sandbox_status;
 mod security;
 mod stats;
 mod status;
+mod streams;
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -29,6 +30,7 @@ use wharf_engine::{Engine, Kind};
 use wharf_net::{Net, Subnet};
 
 use crate::rpcs::with_rpcs;
+use crate::streaming::Streaming;
 use crate::{Answer, Answers, Cri, v1};
 use record::{Pod, Store};
 
@@ -87,6 +89,7 @@ struct Inner {
     store: Store,
     pods: Mutex<HashMap<String, Arc<Pod>>>,
     network_gate: tokio::sync::Mutex<()>,
+    streaming: tokio::sync::OnceCell<Streaming>,
 }
 
 impl Local {
@@ -104,6 +107,7 @@ impl Local {
                 store: pods.store,
                 pods: Mutex::new(loaded),
                 network_gate: tokio::sync::Mutex::default(),
+                streaming: tokio::sync::OnceCell::new(),
             }),
         };
         local.recover().await;
@@ -174,9 +178,6 @@ macro_rules! implement {
     (@unary checkpoint_container $ask:ident $give:ident) => {};
     (@unary checkpoint_pod $ask:ident $give:ident) => {};
     (@unary restore_pod $ask:ident $give:ident) => {};
-    (@unary exec $ask:ident $give:ident) => {};
-    (@unary attach $ask:ident $give:ident) => {};
-    (@unary port_forward $ask:ident $give:ident) => {};
     (@unary $name:ident $ask:ident $give:ident) => {
         fn $name(&self, request: v1::$ask) -> Answer<'_, v1::$give> {
             // The method of this name below, not this one: those of the type itself go first.

@@ -87,6 +87,13 @@ fn within_new(plan: &Plan) -> Result<(), Status> {
     Ok(())
 }
 
+/// Moves the calling thread into the network that is held at a path.
+pub(super) fn enter_network(path: &Path) -> Result<(), Status> {
+    let network = File::open(path).map_err(io(format!("open {}", path.display())))?;
+    move_into_link_name_space(network.as_fd(), Some(LinkNameSpaceType::Network))
+        .map_err(io("enter a sandbox's network namespace"))
+}
+
 fn own(kind: &str) -> Result<OwnedFd, Status> {
     let path = format!("/proc/thread-self/ns/{kind}");
     File::open(&path)

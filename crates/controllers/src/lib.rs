@@ -19,6 +19,7 @@ mod fingerprint;
 mod freshness;
 #[cfg(test)]
 mod harness;
+mod history;
 mod informers;
 mod node_ranges;
 mod node_taints;
@@ -29,6 +30,7 @@ mod pods;
 mod replicas;
 mod selector;
 mod slices;
+mod stateful_sets;
 mod work;
 mod writes;
 
@@ -82,6 +84,7 @@ const CONTROLLERS: &[(&str, Start)] = &[
     ("endpointslice-mirroring-controller", slices::mirroring),
     ("node-ipam-controller", node_ranges::node_ranges),
     ("node-lifecycle-controller", node_taints::node_taints),
+    ("statefulset-controller", stateful_sets::stateful_set),
 ];
 
 /// Runs the controllers until `stop`; what is under way then is given up at once: every step may be the last one.

@@ -1,4 +1,4 @@
-//! Resource quotas: what is used is counted anew whenever something of a namespace goes, or its quota changes.
+//! Resource quotas: what is used is counted anew whenever something of a namespace goes, or a quota asks for more.
 
 use std::sync::Arc;
 
@@ -23,10 +23,9 @@ impl Controller for Quotas {
     fn keys(&mut self, api: &Api, object: &Arc<Object>, gone: bool) -> Vec<String> {
         let (namespace, _) = object.names();
         if object.key.starts_with("core/resourcequotas/") {
-            return if gone {
-                Vec::new()
-            } else {
-                vec![object.key.to_string()]
+            return match !gone && is_uncounted(object) {
+                true => vec![object.key.to_string()],
+                false => Vec::new(),
             };
         }
         let may_free = gone || object.key.starts_with("core/pods/");
@@ -43,6 +42,14 @@ impl Controller for Quotas {
     fn reconcile<'a>(&'a mut self, api: &'a Arc<Api>, key: &'a str) -> Reconciled<'a> {
         Box::pin(async move { count(api, key).await.map(|()| None) })
     }
+}
+
+/// Whether a quota limits what its status does not know. A count that follows every change of the status would take back
+/// what admission has granted to an object that is about to be stored.
+fn is_uncounted(quota: &Object) -> bool {
+    let quota = quota.record.to_value();
+    let has = object::map(&quota, "spec.hard").eq(object::map(&quota, "status.hard"));
+    !has || object::at(&quota, "status.used").is_none()
 }
 
 async fn count(api: &Arc<Api>, key: &str) -> Result<(), Status> {

@@ -108,11 +108,12 @@ impl Decider<'_> {
             return;
         }
         if self.seen.ready_sandbox().is_none() {
-            let attempt = self
-                .seen
-                .sandbox()
-                .and_then(|sandbox| sandbox.metadata.as_ref());
-            self.decision.sandbox = Some(attempt.map_or(0, |meta| meta.attempt + 1));
+            let number = |sandbox: &wharf_cri::v1::PodSandbox| {
+                let metadata = sandbox.metadata.as_ref();
+                metadata.map_or(0, |metadata| metadata.attempt)
+            };
+            let last = self.seen.sandbox();
+            self.decision.sandbox = Some(last.map_or(0, |last| number(last) + 1));
             for attempt in self.seen.running() {
                 let reason = "Pod sandbox changed, it will be killed and re-created.";
                 self.decision

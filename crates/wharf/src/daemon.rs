@@ -7,13 +7,15 @@ use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use clap::Parser;
 use rustix::fs::FlockOperation;
 use tracing_subscriber::EnvFilter;
+use wharf_cri::Local;
 
 use crate::listen;
-use crate::rooms::EngineArgs;
+use crate::rooms::{EngineArgs, Rooms};
 
 pub use background::{start_detached, start_in_background};
 
@@ -31,6 +33,9 @@ struct Command {
     /// Sockets to listen on: unix:///PATH or tcp://ADDRESS:PORT (no authentication: loopback only is wise)
     #[arg(short = 'H', long = "host", value_name = "URL")]
     hosts: Vec<String>,
+    /// Socket of the Container Runtime Interface, for a kubelet or crictl: unix:///PATH
+    #[arg(long, value_name = "URL")]
+    cri_listen: Option<String>,
     #[command(flatten)]
     engine: EngineArgs,
     /// Least severe messages to log: error, warn, info, debug, trace
@@ -81,15 +86,35 @@ async fn serve(command: Command) -> Result<()> {
         command.hosts.clone()
     };
     let listeners = listen::bind(&hosts)?;
+    let cri_host = command.cri_listen.as_deref();
+    let cri_listener = cri_host.map(listen::bind_local).transpose()?;
     let shutdown = termination()?;
 
-    let rooms = crate::rooms::open(&command.engine, &data_root, &run_root).await?;
-    for host in &hosts {
+    let Rooms { docker, pods } = crate::rooms::open(&command.engine, &data_root, &run_root).await?;
+    let cri = match cri_listener {
+        Some(listener) => {
+            let opened = Local::open(pods, docker.engine.clone()).await;
+            let local = opened.map_err(|status| status.message().to_owned())?;
+            Some((Arc::new(local), listener))
+        }
+        None => None,
+    };
+    for host in hosts.iter().map(String::as_str).chain(cri_host) {
         tracing::info!(%host, data_root = %data_root.display(), "listens");
     }
     crate::notify::ready();
-    wharf_docker_api::serve(rooms.docker, listeners, shutdown).await?;
+    let cri = async {
+        match cri {
+            Some((local, listener)) => wharf_cri::serve(local, listener).await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        served = wharf_docker_api::serve(docker, listeners, shutdown) => served?,
+        failed = cri => failed?,
+    }
     listen::remove(&hosts);
+    listen::remove(command.cri_listen.as_slice());
     Ok(())
 }
 

@@ -31,6 +31,18 @@ pub fn bind(hosts: &[String]) -> Result<Vec<Listener>, Box<dyn std::error::Error
     Ok(listeners)
 }
 
+/// Binds the socket of an interface that is served on unix sockets alone.
+pub fn bind_local(host: &str) -> Result<tokio::net::UnixListener, Box<dyn std::error::Error>> {
+    let Target::Unix(path) = parse(host)? else {
+        return Err(
+            format!("{host:?} is not the address of a unix socket; give unix:///PATH").into(),
+        );
+    };
+    let listener = bind_unix(&path).map_err(|e| format!("listen on {host}: {e}"))?;
+    listener.set_nonblocking(true)?;
+    Ok(tokio::net::UnixListener::from_std(listener)?)
+}
+
 /// Takes the socket files away.
 pub fn remove(hosts: &[String]) {
     for host in hosts {

@@ -326,6 +326,23 @@ fn configuration_reaches_its_pods() {
     assert!(denied.contains("no"));
 }
 
+/// A pod's host name is its own; one on the machine's network has the machine's, and leaves it as it is.
+#[test]
+fn pods_have_names() {
+    let cluster = Cluster::up(&["busybox"]);
+    let machine = cluster.sh("hostname").ok().to_owned();
+    cluster.apply(&sleeper("named", ""));
+    cluster.apply(&sleeper("outside", "").replace("spec: {", "spec: {hostNetwork: true, "));
+    cluster.wait("pod/named pod/outside --for=condition=Ready");
+    assert_eq!(
+        cluster.exec("named", "hostname; echo $HOSTNAME").ok(),
+        "named\nnamed"
+    );
+    let seen = cluster.exec("outside", "hostname; echo $HOSTNAME");
+    assert_eq!(seen.ok(), format!("{machine}\n{machine}"));
+    assert_eq!(cluster.sh("hostname").ok(), machine);
+}
+
 /// Exec, logs, attach, port-forward and cp reach the containers.
 #[test]
 fn people_look_inside() {

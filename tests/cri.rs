@@ -35,7 +35,9 @@ fn start(sandbox: &Sandbox) -> Server {
 }
 
 fn pod(sandbox: &Sandbox, name: &str) -> v1::PodSandboxConfig {
+    // A kubelet makes the folder of a pod's logs itself.
     let logs = sandbox.folder().join("logs");
+    std::fs::create_dir_all(&logs).unwrap();
     v1::PodSandboxConfig {
         metadata: Some(v1::PodSandboxMetadata {
             name: name.into(),

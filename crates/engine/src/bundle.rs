@@ -77,7 +77,8 @@ impl Engine {
         annotations.retain(|key, _| !key.is_empty());
         let value = json!({
             "ociVersion": "1.2.0",
-            "hostname": facts.hostname,
+            // A pod's own namespaces have their names; the host's are not to be changed.
+            "hostname": spec.pod.is_none().then_some(&facts.hostname),
             "domainname": spec.domainname.clone().unwrap_or_default(),
             "annotations": annotations,
             "root": {"path": "rootfs", "readonly": spec.read_only_rootfs},

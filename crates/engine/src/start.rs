@@ -259,10 +259,12 @@ impl Engine {
     pub(crate) fn hostname(&self, record: &crate::record::Record) -> String {
         match record.spec.hostname.as_deref() {
             Some(name) if !name.is_empty() => name.to_owned(),
-            _ if record.spec.network_mode == "host" => rustix::system::uname()
-                .nodename()
-                .to_string_lossy()
-                .into_owned(),
+            _ if record.spec.network_mode == "host" || record.spec.pod.is_some() => {
+                rustix::system::uname()
+                    .nodename()
+                    .to_string_lossy()
+                    .into_owned()
+            }
             _ => record.id[..12].to_owned(),
         }
     }

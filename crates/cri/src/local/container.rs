@@ -143,6 +143,7 @@ impl Local {
         self.choose_process_namespace(pod, &context, &mut spec, &mut part)?;
         security::apply(&context, &mut spec, &mut part)?;
         spec.pod = Some(Box::new(part));
+        spec.hostname = Some(pod.config.hostname.clone());
         Ok(spec)
     }
 
